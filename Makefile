@@ -1,0 +1,21 @@
+# The two commands of a newcomer, and the ones behind them. Meson does the building.
+.PHONY: all demo check bench deps build clean
+all: build
+
+demo: build
+	tools/demo
+
+check: deps
+	tools/check
+
+bench: build
+	tools/bench
+
+deps:
+	tools/install-dependencies
+
+build: deps
+	tools/build
+
+clean:
+	rm -rf build build-*

@@ -1,0 +1,82 @@
+/*
+ * The gate: the only door to KMS, and the only place that makes a voucher.
+ *
+ * validate yourself first, then use: clv_gate_vouch() asks the NSM for a document bound to exactly
+ * one operation, verifies it in full (signature, chain, root, time, PCRs against pins, baseline and
+ * the identity at start, nonce, key, user_data), and only then hands out a voucher. A voucher is
+ * moved: the call that spends it takes a pointer to the pointer and nulls it.
+ */
+#ifndef CLAVIGER_GATE_H
+#define CLAVIGER_GATE_H
+
+#include <openssl/evp.h>
+
+#include <claviger/nsm.h>
+#include <claviger/policy.h>
+
+struct clv_clock;
+
+typedef struct clv_gate clv_gate;
+typedef struct clv_voucher clv_voucher;
+
+/* Unused vouchers are refused after this long by the monotonic clock (R8). */
+#define CLV_VOUCHER_MAX_AGE_MS 60000
+
+/*
+ * Measured boot (R6): refuse when PCR16 is locked or not zero; extend it with the policy's digest,
+ * lock it and the registers 17 to 31. Once, before clv_gate_open().
+ */
+CLV_NODISCARD clv_status clv_gate_measure(clv_nsm *nsm, const clv_policy *policy, clv_error *err);
+
+/*
+ * Verify this enclave's own document against root, pins, baseline (text and minisign signature;
+ * both empty when the policy has no release keys) and the policy's PCR16, set the clock from it,
+ * and keep the identity. nsm, policy and clock must outlive the gate.
+ */
+CLV_NODISCARD clv_status clv_gate_open(clv_nsm *nsm, const clv_policy *policy, clv_bytes baseline,
+                                       clv_bytes baseline_signature, struct clv_clock *clock,
+                                       clv_gate **out, clv_error *err);
+void clv_gate_free(clv_gate **gate);
+
+/* What this enclave proved to be. Valid as long as the gate. */
+const clv_identity *clv_gate_identity(const clv_gate *gate);
+const clv_policy *clv_gate_policy(const clv_gate *gate);
+
+/* A document for a remote party: the caller's nonce and user_data, no public key; verified
+ * before it is appended to *document. */
+CLV_NODISCARD clv_status clv_gate_attest(clv_gate *gate, clv_optional nonce, clv_optional user_data,
+                                         clv_buf *document, clv_error *err);
+
+/*
+ * Vouch for one operation: a fresh RSA-2048 key, a random nonce of 32 bytes, user_data =
+ * clv_operation_digest(). *out is set only when everything held. Takes place at most once for each
+ * KMS request; a retry vouches again.
+ */
+CLV_NODISCARD clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *operation,
+                                        clv_voucher **out, clv_error *err);
+
+/*
+ * Spend: from here on the voucher cannot be spent again, by anyone, whatever this returns.
+ * CLV_VOUCHER_SPENT, CLV_VOUCHER_EXPIRED, CLV_VOUCHER_MISMATCH (the operation's digest is not the
+ * one vouched for). For the kms room, as the first thing it does with a voucher.
+ */
+CLV_NODISCARD clv_status clv_voucher_spend(clv_voucher *voucher, const clv_operation *operation,
+                                           clv_error *err);
+
+/* After a successful spend only (NULL and empty otherwise): the document to send, the private key
+ * that opens the answer. Owned by the voucher. */
+clv_bytes clv_voucher_document(const clv_voucher *voucher);
+EVP_PKEY *clv_voucher_key(const clv_voucher *voucher);
+
+/* The attested time carried forward by the monotonic clock, for SigV4 and TLS (R25). */
+uint64_t clv_voucher_now_ms(const clv_voucher *voucher);
+
+/* Wipes the private key and sets *voucher to NULL. */
+void clv_voucher_free(clv_voucher **voucher);
+
+typedef struct clv_gate_metrics {
+    uint64_t vouched, refused, spent, expired, mismatched;
+} clv_gate_metrics;
+void clv_gate_read_metrics(const clv_gate *gate, clv_gate_metrics *out);
+
+#endif

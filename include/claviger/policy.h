@@ -1,0 +1,124 @@
+/*
+ * The measured policy file: what this enclave may ask of KMS, and who may ask this enclave.
+ *
+ * JSON, strict: unknown members, duplicate keys, wrong types and comments are errors that name the
+ * member's path. The schema is in docs/policy.md. The file is read once and measured as bytes.
+ */
+#ifndef CLAVIGER_POLICY_H
+#define CLAVIGER_POLICY_H
+
+#include <claviger/attestation.h>
+#include <claviger/operation.h>
+
+#define CLV_POLICY_MAX        65536
+#define CLV_POLICY_KEYS_MAX   32
+#define CLV_POLICY_AGENTS_MAX 64
+#define CLV_POLICY_NAME_MAX   64
+#define CLV_CAPABILITY_MAX    256
+#define CLV_CAPABILITIES_MAX  64
+/* The register the policy is measured into: the first that belongs to the application. */
+#define CLV_POLICY_PCR 16
+
+typedef struct clv_cache_limits {
+    uint32_t max_age_s; /* 0: no caching (R14) */
+    uint32_t max_messages;
+    uint64_t max_bytes;
+} clv_cache_limits;
+
+typedef struct clv_policy_key {
+    char name[CLV_POLICY_NAME_MAX + 1];
+    char *key_arn;
+    uint32_t actions;    /* bit per clv_kms_action */
+    clv_context context; /* templates as written; resolved by clv_policy_resolve_context */
+    clv_cache_limits cache;
+} clv_policy_key;
+
+typedef struct clv_policy_agent {
+    bool any_uid, any_gid; /* the member was not given */
+    uint32_t uid, gid;
+    char *may[CLV_CAPABILITIES_MAX]; /* "verb:key" or "verb:key/pattern" */
+    size_t may_count;
+} clv_policy_agent;
+
+typedef struct clv_policy {
+    clv_buf bytes;                /* exactly as read: what PCR16 measures */
+    uint8_t digest[CLV_PCR_SIZE]; /* SHA-384 of the bytes: what extends PCR16 */
+    uint8_t pcr16[CLV_PCR_SIZE];  /* SHA-384(48 zero bytes || digest) */
+    char enclave[CLV_POLICY_NAME_MAX + 1];
+    uint8_t root_sha256[CLV_ROOT_DIGEST_SIZE];
+    clv_pcrs pins; /* attestation.pcrs */
+    clv_release_key release_key[CLV_RELEASE_KEYS_MAX];
+    size_t release_key_count;
+    bool allow_debug;            /* attestation.allow_debug (R5) */
+    uint32_t max_document_age_s; /* attestation.max_age_s, default 60 (R4) */
+    char *kms_region;
+    char *kms_endpoint; /* https URL */
+    char *kms_ca_file;
+    clv_policy_key key[CLV_POLICY_KEYS_MAX];
+    size_t key_count;
+    clv_policy_agent agent[CLV_POLICY_AGENTS_MAX];
+    size_t agent_count;
+} clv_policy;
+
+/* Copies the bytes, parses, checks. The policy is large: hold it on the heap. */
+CLV_NODISCARD clv_status clv_policy_parse(clv_bytes text, clv_policy **out, clv_error *err);
+void clv_policy_free(clv_policy **policy);
+
+/* The key of this name, or NULL. */
+const clv_policy_key *clv_policy_find_key(const clv_policy *policy, const char *name);
+
+/*
+ * What the policy learns from the enclave's own verified document: the only source of values for
+ * templates. Made by the gate (clv_gate_identity).
+ */
+typedef struct clv_identity {
+    clv_pcrs pcrs;
+    char module_id[CLV_MODULE_ID_MAX + 1];
+    char release[CLV_RELEASE_NAME_MAX + 1]; /* "" when pins alone identify the image */
+    bool debug;
+} clv_identity;
+
+/* Fill ${enclave}, ${pcrN}, ${pcrs} and ${policy} from the identity (docs/policy.md). */
+CLV_NODISCARD clv_status clv_policy_resolve_context(const clv_policy *policy,
+                                                    const clv_policy_key *key,
+                                                    const clv_identity *identity, clv_context *out,
+                                                    clv_error *err);
+
+/*
+ * The parent's key setup request, { "keyId": …, "encryptionContext": {…} }, turned into a
+ * GenerateDataKey of 32 bytes. Accepted when it matches exactly one key of the policy: the ARN
+ * equal, each pair given equal to the resolved context; the parent's text selects, and every value
+ * in *out is the policy's. CLV_REQUEST_FORMAT, CLV_POLICY_NO_KEY, CLV_POLICY_CONTEXT,
+ * CLV_POLICY_OPERATION, CLV_POLICY_AMBIGUOUS name the member.
+ */
+#define CLV_REQUEST_MAX 16384
+CLV_NODISCARD clv_status clv_policy_resolve_setup(const clv_policy *policy,
+                                                  const clv_identity *identity, clv_bytes request,
+                                                  const clv_policy_key **key, clv_operation *out,
+                                                  clv_error *err);
+
+/*
+ * An operation with a key of the policy on the enclave's own behalf. `extra` (may be NULL) is
+ * added to the key's context: names that begin with "claviger:", which no policy may use.
+ */
+CLV_NODISCARD clv_status clv_policy_resolve_generate(const clv_policy *policy,
+                                                     const clv_policy_key *key,
+                                                     const clv_identity *identity,
+                                                     const clv_context *extra, uint32_t bytes,
+                                                     clv_operation *out, clv_error *err);
+CLV_NODISCARD clv_status clv_policy_resolve_decrypt(const clv_policy *policy,
+                                                    const clv_policy_key *key,
+                                                    const clv_identity *identity,
+                                                    const clv_context *extra, clv_bytes ciphertext,
+                                                    clv_operation *out, clv_error *err);
+
+/*
+ * Whether an agent with these kernel-given ids may use `verb` on `key` and, where the verb takes
+ * one, `name` ("" otherwise): "seal:agent-state", "derive:agent-state/wallet/…". A pattern's last
+ * "*" matches any rest. CLV_AGENT_UNKNOWN, CLV_CAPABILITY_MISSING (names the capability).
+ */
+CLV_NODISCARD clv_status clv_policy_allow(const clv_policy *policy, uint32_t uid, uint32_t gid,
+                                          const char *verb, const char *key, const char *name,
+                                          clv_error *err);
+
+#endif

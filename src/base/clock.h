@@ -1,0 +1,49 @@
+/*
+ * Time. The enclave has no NTP and its wall clock drifts; the attestation timestamp comes signed
+ * from the hypervisor. An attested clock is that timestamp carried forward by CLOCK_MONOTONIC
+ * (R25). All times are milliseconds since 1970-01-01T00:00:00Z, as in attestation documents.
+ */
+#ifndef CLV_BASE_CLOCK_H
+#define CLV_BASE_CLOCK_H
+
+#include <pthread.h>
+
+#include <claviger/bytes.h>
+
+/* CLOCK_MONOTONIC (CLOCK_BOOTTIME where it advances through suspension) in milliseconds. */
+uint64_t clv_monotonic_ms(void);
+
+/* The machine's own wall clock; only for programs outside the enclave and for log lines. */
+uint64_t clv_wall_ms(void);
+
+typedef struct clv_clock {
+    pthread_mutex_t lock; /* protects the members below */
+    bool set;
+    uint64_t attested_ms;       /* the newest attested timestamp */
+    uint64_t at_monotonic_ms;   /* when it was taken */
+    uint64_t backwards, jumped; /* how often each was refused: metrics */
+} clv_clock;
+
+void clv_clock_init(clv_clock *clock);
+void clv_clock_drop(clv_clock *clock);
+
+/*
+ * Take an attested timestamp that belongs to the monotonic instant at_monotonic_ms.
+ * CLV_CLOCK_BACKWARDS when it is earlier than one taken before; CLV_CLOCK_JUMP when it is ahead
+ * of the carried clock by more than CLV_CLOCK_JUMP_MS. A refused timestamp changes nothing.
+ */
+#define CLV_CLOCK_JUMP_MS 60000
+CLV_NODISCARD clv_status clv_clock_advance(clv_clock *clock, uint64_t attested_ms,
+                                           uint64_t at_monotonic_ms, clv_error *err);
+
+/* Now by the attested clock. CLV_CLOCK_UNSET before the first timestamp. */
+CLV_NODISCARD clv_status clv_clock_now(clv_clock *clock, uint64_t *now_ms, clv_error *err);
+
+/* "2026-11-23T21:32:05Z" (CLV_TIME_TEXT_SIZE with its NUL). */
+#define CLV_TIME_TEXT_SIZE 21
+void clv_time_text(uint64_t ms, char out[CLV_TIME_TEXT_SIZE]);
+
+/* The form above, with optional fraction, or decimal seconds since 1970. CLV_BAD_TIME. */
+CLV_NODISCARD clv_status clv_time_parse(const char *text, uint64_t *ms, clv_error *err);
+
+#endif

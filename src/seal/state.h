@@ -1,0 +1,35 @@
+/*
+ * Sealing under the policy: the message format joined to the vault.
+ *
+ * A message's context is the policy key's resolved context plus claviger:name (the state's name)
+ * and claviger:generation (a decimal counter), so that a message of another name or generation
+ * cannot be passed off (R17, R18). Unsealing compares the header's key and context with the ones
+ * the policy gives; it never believes them.
+ */
+#ifndef CLV_SEAL_STATE_H
+#define CLV_SEAL_STATE_H
+
+#include <claviger/seal.h>
+#include <vault/vault.h>
+
+#define CLV_STATE_NAME_MAX 128
+#define CLV_STATE_SIZE_MAX ((size_t)32 * 1024 * 1024)
+
+/* 1 to 128 of A-Z a-z 0-9 . _ - /, not beginning or ending with "/" nor with "//" or ".." inside:
+ * CLV_STATE_NAME. */
+CLV_NODISCARD clv_status clv_state_name_check(const char *name, clv_error *err);
+
+/* Seal the whole of plaintext; the message is appended to *sealed. */
+CLV_NODISCARD clv_status clv_state_seal(clv_vault *vault, const clv_policy_key *key,
+                                        const char *name, uint64_t generation, clv_bytes plaintext,
+                                        clv_buf *sealed, clv_error *err);
+
+/*
+ * Unseal a whole message that must be of this name and generation. *plaintext is appended to only
+ * when every byte verified. CLV_SEAL_KEY, CLV_SEAL_CONTEXT, CLV_SEAL_AUTHENTICATION, …
+ */
+CLV_NODISCARD clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key,
+                                          const char *name, uint64_t generation, clv_bytes sealed,
+                                          clv_buf *plaintext, clv_error *err);
+
+#endif

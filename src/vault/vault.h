@@ -1,0 +1,50 @@
+/*
+ * The vault: a data key is opened, used and wiped in one function's extent (R12).
+ *
+ * Nobody receives a key. A caller hands in what is to be done with it; the vault resolves the
+ * operation from the policy, has it vouched for, opens the answer, runs the use, and wipes the key
+ * on every path out.
+ */
+#ifndef CLV_VAULT_H
+#define CLV_VAULT_H
+
+#include <claviger/kms.h>
+
+typedef struct clv_vault clv_vault;
+
+/* gate and kms must outlive the vault. */
+CLV_NODISCARD clv_status clv_vault_open(clv_gate *gate, clv_kms *kms, clv_vault **out,
+                                        clv_error *err);
+void clv_vault_free(clv_vault **vault);
+clv_gate *clv_vault_gate(clv_vault *vault);
+
+/* What came with the key: valid during the use only. */
+typedef struct clv_key_facts {
+    const clv_policy_key *key;
+    const clv_context *context; /* the whole context that the key is bound to */
+    clv_bytes encrypted_key;    /* CiphertextBlob */
+    clv_bytes document;         /* the voucher's document: evidence */
+} clv_key_facts;
+
+/* The use: data_key is valid until it returns, and is wiped then. */
+typedef clv_status (*clv_key_use)(void *with, const clv_secret *data_key,
+                                  const clv_key_facts *facts, clv_error *err);
+
+/* A new 32 byte data key from GenerateDataKey. extra as in clv_policy_resolve_generate. */
+CLV_NODISCARD clv_status clv_vault_with_new_key(clv_vault *vault, const clv_policy_key *key,
+                                                const clv_context *extra, clv_key_use use,
+                                                void *with, clv_error *err);
+
+/* The data key behind a CiphertextBlob, through Decrypt under the policy's key and context. */
+CLV_NODISCARD clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_key *key,
+                                            const clv_context *extra, clv_bytes encrypted_key,
+                                            clv_key_use use, void *with, clv_error *err);
+
+/*
+ * The parent's key setup: resolve the request, generate, and keep nothing but the facts. The use
+ * gets no key. */
+typedef clv_status (*clv_setup_use)(void *with, const clv_key_facts *facts, clv_error *err);
+CLV_NODISCARD clv_status clv_vault_setup(clv_vault *vault, clv_bytes request, clv_setup_use use,
+                                         void *with, clv_error *err);
+
+#endif
