@@ -14,8 +14,8 @@ typedef struct clv_secret clv_secret;
 
 /*
  * Once, first thing in main(): starts libsodium, makes OpenSSL keep private keys in its locked
- * secure heap and wipe every block it frees, and makes jansson and libcurl's blocks be wiped as
- * they are freed. CLV_SYSTEM when memory cannot be locked.
+ * secure heap, and makes OpenSSL and jansson wipe every block they free (libcurl: the kms room).
+ * CLV_SYSTEM when memory cannot be locked, CLV_INTERNAL when OpenSSL was used before.
  */
 CLV_NODISCARD clv_status clv_secret_start(clv_error *err);
 

@@ -10,7 +10,7 @@
 
 #include <claviger/bytes.h>
 
-/* CLOCK_MONOTONIC (CLOCK_BOOTTIME where it advances through suspension) in milliseconds. */
+/* CLOCK_BOOTTIME, which never goes back and also counts while suspended, in milliseconds. */
 uint64_t clv_monotonic_ms(void);
 
 /* The machine's own wall clock; only for programs outside the enclave and for log lines. */
@@ -28,16 +28,24 @@ void clv_clock_init(clv_clock *clock);
 void clv_clock_drop(clv_clock *clock);
 
 /*
- * Take an attested timestamp that belongs to the monotonic instant at_monotonic_ms.
- * CLV_CLOCK_BACKWARDS when it is earlier than one taken before; CLV_CLOCK_JUMP when it is ahead
- * of the carried clock by more than CLV_CLOCK_JUMP_MS. A refused timestamp changes nothing.
+ * Take an attested timestamp that belongs to the monotonic instant at_monotonic_ms. The carried
+ * clock is the newest timestamp plus the monotonic time since.
+ *
+ * CLV_CLOCK_BACKWARDS: earlier than a timestamp taken before by more than CLV_CLOCK_SKEW_MS (two
+ * threads' documents may cross on their way), or behind the carried clock by more than
+ * CLV_CLOCK_JUMP_MS. CLV_CLOCK_JUMP: ahead of the carried clock by more than that. CLV_BAD_TIME:
+ * not before the year 10000. A refused timestamp changes nothing but the counters.
  */
+#define CLV_CLOCK_SKEW_MS 1000
 #define CLV_CLOCK_JUMP_MS 60000
 CLV_NODISCARD clv_status clv_clock_advance(clv_clock *clock, uint64_t attested_ms,
                                            uint64_t at_monotonic_ms, clv_error *err);
 
 /* Now by the attested clock. CLV_CLOCK_UNSET before the first timestamp. */
 CLV_NODISCARD clv_status clv_clock_now(clv_clock *clock, uint64_t *now_ms, clv_error *err);
+
+/* 9999-12-31T23:59:59Z: the last time that every format here can carry. */
+#define CLV_TIME_MAX_MS UINT64_C(253402300799000)
 
 /* "2026-11-23T21:32:05Z" (CLV_TIME_TEXT_SIZE with its NUL). */
 #define CLV_TIME_TEXT_SIZE 21

@@ -1,0 +1,223 @@
+#include <base/json.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void clv_json_drop(clv_json *json)
+{
+    json_decref(*json);
+    *json = NULL;
+}
+
+static bool deeper_than(const json_t *json, int levels)
+{
+    if (levels < 0)
+        return true;
+    if (json_is_array(json)) {
+        for (size_t i = 0; i < json_array_size(json); i++) {
+            if (deeper_than(json_array_get(json, i), levels - 1))
+                return true;
+        }
+        return false;
+    }
+    for (void *i = json_object_iter((json_t *)json); i != NULL;
+         i = json_object_iter_next((json_t *)json, i)) {
+        if (deeper_than(json_object_iter_value(i), levels - 1))
+            return true;
+    }
+    return false;
+}
+
+clv_status clv_json_parse(clv_bytes text, size_t max, json_t **out, clv_error *err)
+{
+    if (text.n > max)
+        return clv_fail(err, CLV_TOO_LARGE, "expected at most %zu bytes of JSON, found %zu", max,
+                        text.n);
+    json_error_t where;
+    clv_auto(clv_json) json =
+        json_loadb(text.n > 0 ? (const char *)text.p : "", text.n, JSON_REJECT_DUPLICATES, &where);
+    if (json == NULL)
+        return clv_fail(err, CLV_JSON_MALFORMED, "line %d, column %d: %s", where.line, where.column,
+                        json_error_code(&where) == json_error_duplicate_key
+                            ? "a member occurs twice"
+                            : "the text is not strict JSON");
+    if (deeper_than(json, CLV_JSON_DEPTH))
+        return clv_fail(err, CLV_JSON_MALFORMED, "expected at most %d levels, found more",
+                        CLV_JSON_DEPTH);
+    *out = json;
+    json = NULL;
+    return CLV_OK;
+}
+
+static int append_piece(const char *piece, size_t n, void *to)
+{
+    return clv_buf_append(to, CLV_BYTES(piece, n), NULL) == CLV_OK ? 0 : -1;
+}
+
+clv_status clv_json_append(clv_buf *buf, const json_t *json, clv_error *err)
+{
+    if (json_dump_callback(json, append_piece, buf,
+                           JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) != 0)
+        return clv_fail(err, CLV_TOO_LARGE, "the JSON does not fit its buffer");
+    return CLV_OK;
+}
+
+const char *clv_json_type_name(const json_t *json)
+{
+    switch (json_typeof(json)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a fraction";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        return "null";
+    }
+    return "nothing";
+}
+
+/* "path.name", or what there is of the two. */
+static const char *member(const clv_json_reader *r, const char *name, char *to, size_t size)
+{
+    snprintf(to, size, "%s%s%s", r->path, r->path[0] != '\0' && name[0] != '\0' ? "." : "", name);
+    return to;
+}
+
+#define MEMBER_TEXT_MAX 256
+
+static clv_status wrong_type(const clv_json_reader *r, const char *name, const char *expected,
+                             const json_t *found, clv_error *err)
+{
+    char at[MEMBER_TEXT_MAX];
+    return clv_fail(err, CLV_JSON_TYPE, "%s: expected %s, found %s", member(r, name, at, sizeof at),
+                    expected, clv_json_type_name(found));
+}
+
+clv_status clv_json_open(clv_json_reader *r, const json_t *json, const char *path, clv_error *err)
+{
+    *r = (clv_json_reader){.object = json};
+    snprintf(r->path, sizeof r->path, "%s", path);
+    if (!json_is_object(json))
+        return clv_fail(err, CLV_JSON_TYPE, "%s%sexpected an object, found %s", path,
+                        path[0] != '\0' ? ": " : "", clv_json_type_name(json));
+    if (json_object_size(json) > CLV_JSON_MEMBERS_MAX)
+        return clv_fail(err, CLV_JSON_VALUE, "%s%sexpected at most %d members, found %zu", path,
+                        path[0] != '\0' ? ": " : "", CLV_JSON_MEMBERS_MAX, json_object_size(json));
+    return CLV_OK;
+}
+
+static json_t *find(clv_json_reader *r, const char *name)
+{
+    unsigned index = 0;
+    json_t *object = (json_t *)r->object;
+    for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
+        if (strcmp(json_object_iter_key(i), name) == 0) {
+            r->seen |= (uint64_t)1 << index;
+            return json_object_iter_value(i);
+        }
+        index++;
+    }
+    return NULL;
+}
+
+static clv_status missing(const clv_json_reader *r, const char *name, const char *expected,
+                          clv_error *err)
+{
+    char at[MEMBER_TEXT_MAX];
+    return clv_fail(err, CLV_JSON_MISSING, "%s: expected %s, found nothing",
+                    member(r, name, at, sizeof at), expected);
+}
+
+clv_status clv_json_value(clv_json_reader *r, const char *name, json_t **out, clv_error *err)
+{
+    (void)err;
+    *out = find(r, name);
+    return CLV_OK;
+}
+
+clv_status clv_json_text(clv_json_reader *r, const char *name, const char **out, clv_error *err)
+{
+    const json_t *value = find(r, name);
+    if (value != NULL && !json_is_string(value))
+        return wrong_type(r, name, "a string", value, err);
+    *out = value != NULL ? json_string_value(value) : NULL;
+    return CLV_OK;
+}
+
+static clv_status integer(clv_json_reader *r, const char *name, const json_t *value, int64_t min,
+                          int64_t max, int64_t *out, clv_error *err)
+{
+    if (!json_is_integer(value))
+        return wrong_type(r, name, "an integer", value, err);
+    int64_t found = json_integer_value(value);
+    if (found < min || found > max) {
+        char at[MEMBER_TEXT_MAX];
+        return clv_fail(err, CLV_JSON_VALUE, "%s: expected %lld to %lld, found %lld",
+                        member(r, name, at, sizeof at), (long long)min, (long long)max,
+                        (long long)found);
+    }
+    *out = found;
+    return CLV_OK;
+}
+
+clv_status clv_json_integer(clv_json_reader *r, const char *name, int64_t min, int64_t max,
+                            int64_t *out, clv_error *err)
+{
+    const json_t *value = find(r, name);
+    return value == NULL ? CLV_OK : integer(r, name, value, min, max, out, err);
+}
+
+clv_status clv_json_boolean(clv_json_reader *r, const char *name, bool *out, clv_error *err)
+{
+    const json_t *value = find(r, name);
+    if (value == NULL)
+        return CLV_OK;
+    if (!json_is_boolean(value))
+        return wrong_type(r, name, "a boolean", value, err);
+    *out = json_is_true(value);
+    return CLV_OK;
+}
+
+clv_status clv_json_need_value(clv_json_reader *r, const char *name, json_t **out, clv_error *err)
+{
+    *out = find(r, name);
+    return *out == NULL ? missing(r, name, "a value", err) : CLV_OK;
+}
+
+clv_status clv_json_need_text(clv_json_reader *r, const char *name, const char **out,
+                              clv_error *err)
+{
+    CLV_TRY(clv_json_text(r, name, out, err));
+    return *out == NULL ? missing(r, name, "a string", err) : CLV_OK;
+}
+
+clv_status clv_json_need_integer(clv_json_reader *r, const char *name, int64_t min, int64_t max,
+                                 int64_t *out, clv_error *err)
+{
+    const json_t *value = find(r, name);
+    if (value == NULL)
+        return missing(r, name, "an integer", err);
+    return integer(r, name, value, min, max, out, err);
+}
+
+clv_status clv_json_done(const clv_json_reader *r, clv_error *err)
+{
+    unsigned index = 0;
+    json_t *object = (json_t *)r->object;
+    for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
+        if ((r->seen & (uint64_t)1 << index++) == 0) {
+            char at[MEMBER_TEXT_MAX];
+            return clv_fail(err, CLV_JSON_UNKNOWN, "%s: no such member is known",
+                            member(r, json_object_iter_key(i), at, sizeof at));
+        }
+    }
+    return CLV_OK;
+}
