@@ -163,8 +163,22 @@ static size_t shortest_head(uint64_t value)
     return value <= UINT32_MAX ? 5 : 9;
 }
 
+/* libcbor 0.8 takes the tags 6 to 20, which are one byte long, for malformed: 18 is COSE_Sign1's.
+ */
+static bool take_short_tag(clv_cursor *c, clv_cbor_item *out)
+{
+    if (c->rest.n == 0 || c->rest.p[0] < 0xc6 || c->rest.p[0] > 0xd4)
+        return false;
+    *out = (clv_cbor_item){.type = CLV_CBOR_TAG, .minimal = true, .value = c->rest.p[0] & 0x1f};
+    c->rest = CLV_BYTES(c->rest.p + 1, c->rest.n - 1);
+    return true;
+}
+
 clv_status clv_cbor_next(clv_cursor *c, clv_cbor_item *out, clv_error *err)
 {
+    if (take_short_tag(c, out))
+        return CLV_OK;
+
     decoding d = {0};
     struct cbor_decoder_result result = cbor_stream_decode(c->rest.p, c->rest.n, &callbacks, &d);
     if (result.status == CBOR_DECODER_NEDATA)
