@@ -35,10 +35,11 @@ READY_SECONDS = 40
 
 
 def program(name: str) -> str:
-    """The path of a built program: build/src/<room>/<name>."""
-    for path in BUILD.glob(f"src/**/{name}"):
-        if path.is_file() and os.access(path, os.X_OK):
-            return str(path)
+    """The path of a built program: in build/src/<room>/, or in build/tests/ for the tests' own."""
+    for folder in ("src", "tests"):
+        for path in BUILD.glob(f"{folder}/**/{name}"):
+            if path.is_file() and os.access(path, os.X_OK):
+                return str(path)
     raise FileNotFoundError(f"{name} is not built in {BUILD}")
 
 
