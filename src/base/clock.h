@@ -1,13 +1,14 @@
 /*
  * Time. The enclave has no NTP and its wall clock drifts; the attestation timestamp comes signed
  * from the hypervisor. An attested clock is that timestamp carried forward by CLOCK_MONOTONIC
- * (R25). All times are milliseconds since 1970-01-01T00:00:00Z, as in attestation documents.
+ * (R25).
  */
 #ifndef CLV_BASE_CLOCK_H
 #define CLV_BASE_CLOCK_H
 
 #include <pthread.h>
 
+#include <base/time.h>
 #include <claviger/bytes.h>
 
 /* CLOCK_BOOTTIME, which never goes back and also counts while suspended, in milliseconds. */
@@ -43,15 +44,5 @@ CLV_NODISCARD clv_status clv_clock_advance(clv_clock *clock, uint64_t attested_m
 
 /* Now by the attested clock. CLV_CLOCK_UNSET before the first timestamp. */
 CLV_NODISCARD clv_status clv_clock_now(clv_clock *clock, uint64_t *now_ms, clv_error *err);
-
-/* 9999-12-31T23:59:59Z: the last time that every format here can carry. */
-#define CLV_TIME_MAX_MS UINT64_C(253402300799000)
-
-/* "2026-11-23T21:32:05Z" (CLV_TIME_TEXT_SIZE with its NUL). */
-#define CLV_TIME_TEXT_SIZE 21
-void clv_time_text(uint64_t ms, char out[CLV_TIME_TEXT_SIZE]);
-
-/* The form above, with optional fraction, or decimal seconds since 1970. CLV_BAD_TIME. */
-CLV_NODISCARD clv_status clv_time_parse(const char *text, uint64_t *ms, clv_error *err);
 
 #endif
