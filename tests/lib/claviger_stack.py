@@ -158,6 +158,10 @@ class Stack:
     def address(self, name: str) -> str:
         return f"unix:{self.dir / name}.sock"
 
+    def nsm_address(self) -> str:
+        """Where the daemon finds its NSM."""
+        return self.address("nsm")
+
     def run(self, name: str, *arguments: str, check: bool = True, **more):
         """A program that ends by itself: the completed process, its output as text."""
         return subprocess.run([program(name), *arguments], check=check, capture_output=True,
@@ -275,7 +279,7 @@ class Stack:
 
     def start_enclave(self, policy: pathlib.Path | None = None, ready: bool = True) -> Process:
         return self.spawn(
-            "clavigerd", "--policy", str(policy or self.policy_file), "--nsm", self.address("nsm"),
+            "clavigerd", "--policy", str(policy or self.policy_file), "--nsm", self.nsm_address(),
             "--control", self.address("control"), "--services", self.address("services"),
             "--relay", self.address("relay"), "--agent", self.address("agent"),
             *self.enclave_arguments, ready=ready)
