@@ -1,0 +1,210 @@
+"""A client of clavigerd's agent API (docs/agent-api.md), over its Unix socket.
+
+    with Client("/run/claviger/agent.sock") as claviger:
+        state = claviger.put_state("memory", b"what I know")
+        assert claviger.get_state("memory").data == b"what I know"
+
+Python 3.9 or newer, standard library only. Client keeps one connection and belongs to one thread;
+AsyncClient offers the same calls to asyncio.
+"""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Iterable, Iterator, Optional, Union
+from urllib.parse import quote, urlencode
+
+DEFAULT_SOCKET = os.environ.get("CLAVIGER_SOCKET", "/run/claviger/agent.sock")
+Body = Union[bytes, BinaryIO, Iterable[bytes], None]
+
+
+class Problem(Exception):
+    """What the daemon refused, and why: its problem document (RFC 9457)."""
+
+    def __init__(self, status: int, document: dict[str, Any]):
+        self.status = status
+        self.code: str = document.get("code", "unknown")
+        self.detail: str = document.get("detail", "")
+        self.expected: Optional[str] = document.get("expected")
+        self.found: Optional[str] = document.get("found")
+        self.operation: Optional[str] = document.get("operation")
+        super().__init__(f"{self.detail} ({self.code}, status {status}, "
+                         f"operation {self.operation})")
+
+
+@dataclass(frozen=True)
+class State:
+    """A state's content and the generation it has in the store."""
+
+    data: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a put made: size is the plaintext's."""
+
+    name: str
+    generation: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One state of a listing: sealed_size is what the store holds."""
+
+    name: str
+    generation: int
+    sealed_size: int
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float):
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """The agent API, one call a method. `key` may be left out when the policy has one key."""
+
+    def __init__(self, path: str = DEFAULT_SOCKET, key: Optional[str] = None,
+                 timeout: float = 60):
+        self.key = key
+        self._connection = _Connection(path, timeout)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # -- state: sealed here, kept by the parent ------------------------------------------------
+
+    def put_state(self, name: str, data: Body, generation: Optional[int] = None,
+                  key: Optional[str] = None) -> Stored:
+        """Seal and store. generation: the one to replace, 0 for "there must be none"; without
+        it, whatever is there is replaced. Raises Problem with status 412 when it is another."""
+        headers = {}
+        if generation == 0:
+            headers["If-None-Match"] = "*"
+        elif generation is not None:
+            headers["If-Match"] = f'"{generation}"'
+        return Stored(**self._json("PUT", f"/v1/state/{quote(name)}", data, headers, key=key))
+
+    def get_state(self, name: str, key: Optional[str] = None) -> State:
+        with self.open_state(name, key) as answer:
+            return State(answer.read(), int(answer.getheader("ETag", '"0"').strip('"')))
+
+    @contextlib.contextmanager
+    def open_state(self, name: str, key: Optional[str] = None
+                   ) -> Iterator[http.client.HTTPResponse]:
+        """The unsealed state as a file to read from."""
+        answer = self._send("GET", f"/v1/state/{quote(name)}", key=key)
+        try:
+            yield answer
+        finally:
+            answer.read()
+
+    def delete_state(self, name: str, generation: Optional[int] = None,
+                     key: Optional[str] = None) -> None:
+        headers = {"If-Match": f'"{generation}"'} if generation is not None else {}
+        self._send("DELETE", f"/v1/state/{quote(name)}", None, headers, key=key).read()
+
+    def list_states(self, prefix: str = "", key: Optional[str] = None) -> list[Listed]:
+        more = {"prefix": prefix} if prefix else {}
+        answer = self._json("GET", "/v1/state", key=key, **more)
+        return [Listed(**entry) for entry in answer["states"]]
+
+    # -- messages that the agent keeps itself --------------------------------------------------
+
+    def seal(self, name: str, data: Body, key: Optional[str] = None) -> bytes:
+        return self._send("POST", "/v1/seal", data, key=key, name=name).read()
+
+    def unseal(self, name: str, sealed: Body, key: Optional[str] = None) -> bytes:
+        return self._send("POST", "/v1/unseal", sealed, key=key, name=name).read()
+
+    # -- the enclave ---------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        return self._json("GET", "/v1/identity")
+
+    def ready(self) -> bool:
+        try:
+            self._send("GET", "/readyz").read()
+        except Problem:
+            return False
+        return True
+
+    # -- HTTP ----------------------------------------------------------------------------------
+
+    def _send(self, method: str, path: str, body: Body = None,
+              headers: Optional[dict[str, str]] = None, **query: Optional[str]
+              ) -> http.client.HTTPResponse:
+        if "key" in query and query["key"] is None:
+            query["key"] = self.key
+        given = {name: value for name, value in query.items() if value is not None}
+        target = path + ("?" + urlencode(given, quote_via=quote) if given else "")
+        try:
+            self._connection.request(method, target, body, headers or {})
+            answer = self._connection.getresponse()
+        except (ConnectionError, http.client.HTTPException):
+            # The daemon closes connections that are idle; the next call opens another.
+            self._connection.close()
+            raise
+        if answer.status < 400:
+            return answer
+        text = answer.read()
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = {"detail": text.decode(errors="replace")}
+        raise Problem(answer.status, document)
+
+    def _json(self, method: str, path: str, body: Body = None,
+              headers: Optional[dict[str, str]] = None, **query: Optional[str]) -> Any:
+        return json.loads(self._send(method, path, body, headers, **query).read())
+
+
+class AsyncClient:
+    """The same calls as coroutines: each runs on a thread, with a connection of its own.
+
+        async with AsyncClient() as claviger:
+            state = await claviger.get_state("memory")
+    """
+
+    def __init__(self, path: str = DEFAULT_SOCKET, key: Optional[str] = None,
+                 timeout: float = 60):
+        self._make = lambda: Client(path, key, timeout)
+        self._idle: list[Client] = []
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "open_state" or not hasattr(Client, name):
+            raise AttributeError(name)
+
+        async def call(*arguments: Any, **more: Any) -> Any:
+            client = self._idle.pop() if self._idle else self._make()
+            try:
+                return await asyncio.to_thread(getattr(client, name), *arguments, **more)
+            finally:
+                self._idle.append(client)
+        return call

@@ -1,0 +1,165 @@
+#include <enclave/boot.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <base/file.h>
+#include <base/log.h>
+
+#define SEED_BYTES       64
+#define SERVICES_TIMEOUT 10000 /* ms, for one call to the parent */
+#define RETRY_MS         250
+
+/*
+ * The kernel's pool is mixed with the NSM's randomness, and the daemon does not start while the
+ * pool is not ready (R26; random(4), getrandom(2) with GRND_NONBLOCK).
+ */
+static clv_status seed_kernel(clv_nsm *nsm, clv_error *err)
+{
+    uint8_t seed[SEED_BYTES];
+    CLV_TRY(clv_nsm_random(nsm, seed, sizeof seed, err));
+    clv_auto(clv_fd) pool = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+    ssize_t mixed = pool < 0 ? -1 : write(pool, seed, sizeof seed);
+    clv_wipe(seed, sizeof seed);
+    if (mixed != SEED_BYTES)
+        return clv_fail(err, CLV_NO_ENTROPY, "/dev/urandom cannot be seeded: %m");
+    uint8_t probe;
+    if (getrandom(&probe, sizeof probe, GRND_NONBLOCK) != sizeof probe)
+        return clv_fail(err, CLV_NO_ENTROPY, "the kernel's random pool is not ready: %m");
+    return CLV_OK;
+}
+
+static clv_status read_policy(const char *path, clv_policy **out, clv_error *err)
+{
+    clv_auto(clv_buf) text = CLV_BUF_INIT;
+    CLV_TRY(clv_file_read(path, CLV_POLICY_MAX, &text, err));
+    clv_status status = clv_policy_parse(clv_buf_bytes(&text), out, err);
+    return status == CLV_OK ? CLV_OK : clv_blame(err, status, "%s", path);
+}
+
+/* Sleep a little; true when it was a signal to end that woke us. */
+static bool told_to_stop(int ms)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    struct timespec wait = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    return sigtimedwait(&set, NULL, &wait) > 0;
+}
+
+static bool parent_is_away(clv_status status)
+{
+    return status == CLV_UNREACHABLE || status == CLV_DEADLINE || status == CLV_CLOSED;
+}
+
+/* Ask until the parent answers, or its patience is over: it may start after the enclave. */
+static clv_status patiently(clv_enclave *enclave, const char *what,
+                            clv_status (*ask)(clv_enclave *enclave, void *with, clv_error *err),
+                            void *with, clv_error *err)
+{
+    uint64_t until = clv_monotonic_ms() + CLV_BOOT_PATIENCE_MS;
+    bool said = false;
+    for (;;) {
+        clv_status status = ask(enclave, with, err);
+        if (status == CLV_OK)
+            return CLV_OK;
+        if (!parent_is_away(status) || clv_monotonic_ms() >= until)
+            return clv_blame(err, status, "%s from the parent", what);
+        if (!said)
+            clv_log(CLV_LOG_WARNING, "boot.waiting", NULL, "the parent does not give the %s yet",
+                    what);
+        said = true;
+        if (told_to_stop(RETRY_MS))
+            return clv_fail(err, CLV_CLOSED, "told to stop while waiting for the parent");
+    }
+}
+
+typedef struct signed_text {
+    clv_buf text, signature;
+} signed_text;
+
+static void signed_text_drop(signed_text *s)
+{
+    clv_buf_drop(&s->text);
+    clv_buf_drop(&s->signature);
+}
+
+static clv_status ask_baseline(clv_enclave *enclave, void *with, clv_error *err)
+{
+    signed_text *baseline = with;
+    return clv_services_baseline(&enclave->services, &baseline->text, &baseline->signature, err);
+}
+
+/* R1 to R6: who are we? */
+static clv_status prove_identity(clv_enclave *enclave, clv_error *err)
+{
+    clv_auto(signed_text) baseline = {CLV_BUF_INIT, CLV_BUF_INIT};
+    CLV_TRY(clv_gate_measure(enclave->nsm, enclave->policy, err));
+    if (enclave->policy->release_key_count > 0)
+        CLV_TRY(patiently(enclave, "baseline", ask_baseline, &baseline, err));
+    CLV_TRY(clv_gate_open(enclave->nsm, enclave->policy, clv_buf_bytes(&baseline.text),
+                          clv_buf_bytes(&baseline.signature), &enclave->clock, &enclave->gate,
+                          err));
+    const clv_identity *identity = clv_gate_identity(enclave->gate);
+    if (identity->debug)
+        clv_log(CLV_LOG_WARNING, "boot.debug", NULL,
+                "the enclave runs in debug mode, which the policy allows: its memory is not "
+                "protected");
+    clv_log(CLV_LOG_INFO, "boot.verified", NULL, "this is %s, release \"%s\"%s, module %s",
+            enclave->policy->enclave, identity->release,
+            identity->release[0] == '\0' ? " (identified by its pins)" : "", identity->module_id);
+    return CLV_OK;
+}
+
+static clv_status ask_credentials(clv_enclave *enclave, void *with, clv_error *err)
+{
+    (void)with;
+    clv_auto(clv_credentials) credentials = CLV_CREDENTIALS_INIT;
+    CLV_TRY(clv_services_credentials(&enclave->services, &credentials, err));
+    clv_kms_set_credentials(enclave->kms, &credentials);
+    return CLV_OK;
+}
+
+static clv_status open_vault(clv_enclave *enclave, const clv_options *options, clv_error *err)
+{
+    const clv_policy *policy = enclave->policy;
+    clv_kms_options to = {.region = policy->kms_region,
+                          .endpoint = policy->kms_endpoint,
+                          .ca_file = policy->kms_ca_file,
+                          .relay = options->relay};
+    CLV_TRY(clv_kms_open(&to, &enclave->kms, err));
+    CLV_TRY(patiently(enclave, "credentials", ask_credentials, NULL, err));
+    CLV_TRY(clv_vault_open(enclave->gate, enclave->kms, &enclave->vault, err));
+    return clv_keeper_start(&enclave->services, enclave->kms, &enclave->clock, &enclave->metrics,
+                            &enclave->keeper, err);
+}
+
+clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error *err)
+{
+    *enclave = (clv_enclave){.nsm = NULL};
+    clv_clock_init(&enclave->clock);
+    clv_agents_init(&enclave->agents);
+    CLV_TRY(clv_services_init(&enclave->services, options->services, SERVICES_TIMEOUT, err));
+    CLV_TRY(read_policy(options->policy, &enclave->policy, err));
+    CLV_TRY(clv_nsm_open(options->nsm, &enclave->nsm, err));
+    CLV_TRY(seed_kernel(enclave->nsm, err));
+    CLV_TRY(prove_identity(enclave, err));
+    return open_vault(enclave, options, err);
+}
+
+void clv_enclave_drop(clv_enclave *enclave)
+{
+    clv_keeper_free(&enclave->keeper);
+    clv_vault_free(&enclave->vault);
+    clv_kms_free(&enclave->kms);
+    clv_gate_free(&enclave->gate);
+    clv_nsm_free(&enclave->nsm);
+    clv_policy_free(&enclave->policy);
+    clv_agents_drop(&enclave->agents);
+    clv_clock_drop(&enclave->clock);
+}

@@ -1,0 +1,39 @@
+/*
+ * The daemon's parts, in the order in which boot.c brings them up and takes them down. Everything
+ * is set before the first listener starts, and does not change while one runs.
+ */
+#ifndef CLV_ENCLAVE_ENCLAVE_H
+#define CLV_ENCLAVE_ENCLAVE_H
+
+#include <base/clock.h>
+#include <enclave/agents.h>
+#include <enclave/keeper.h>
+#include <enclave/metrics.h>
+#include <enclave/options.h>
+#include <enclave/services.h>
+#include <vault/vault.h>
+
+typedef struct clv_enclave {
+    clv_nsm *nsm;
+    clv_policy *policy;
+    clv_clock clock;
+    clv_services services;
+    clv_gate *gate;
+    clv_kms *kms;
+    clv_vault *vault;
+    clv_keeper *keeper;
+    clv_metrics metrics;
+    clv_agents agents;
+} clv_enclave;
+
+/* Who this enclave proved to be: enclave, module_id, release, debug, pcrs, policy_sha384. A new
+ * reference, or NULL when memory ran out. */
+json_t *clv_identity_json(const clv_enclave *enclave);
+
+/* The pairs of a context as an object; a new reference, or NULL. */
+json_t *clv_context_json(const clv_context *context);
+
+/* CLV_OK when a call to KMS could be made now; otherwise what is missing. */
+CLV_NODISCARD clv_status clv_enclave_ready(const clv_enclave *enclave, clv_error *err);
+
+#endif

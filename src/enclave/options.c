@@ -1,0 +1,141 @@
+#include <enclave/options.h>
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { POLICY = 256, NSM, CONTROL, SERVICES, RELAY, AGENT, AGENT_MODE, READY_FILE, LOG, LEVEL };
+
+static const struct option long_options[] = {
+    {"policy", required_argument, NULL, POLICY},
+    {"nsm", required_argument, NULL, NSM},
+    {"control", required_argument, NULL, CONTROL},
+    {"services", required_argument, NULL, SERVICES},
+    {"relay", required_argument, NULL, RELAY},
+    {"agent", required_argument, NULL, AGENT},
+    {"agent-mode", required_argument, NULL, AGENT_MODE},
+    {"ready-file", required_argument, NULL, READY_FILE},
+    {"log", required_argument, NULL, LOG},
+    {"log-level", required_argument, NULL, LEVEL},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
+};
+
+const char *clv_options_usage(void)
+{
+    return "usage: clavigerd --policy FILE --nsm ADDRESS --control ADDRESS --services ADDRESS\n"
+           "                 --relay ADDRESS --agent unix:/path [options]\n"
+           "\n"
+           "  --policy FILE       the policy; measured into PCR16 before anything else\n"
+           "  --nsm ADDRESS       device:/dev/nsm, or unix:/path of a software NSM\n"
+           "  --control ADDRESS   listen here for the parent's calls\n"
+           "  --services ADDRESS  the parent's services: baseline, credentials, store\n"
+           "  --relay ADDRESS     the parent's byte stream to KMS\n"
+           "  --agent ADDRESS     listen here for agents (HTTP over a Unix socket)\n"
+           "  --agent-mode MODE   file mode of the agents' socket, octal (default 666)\n"
+           "  --ready-file FILE   written once the daemon serves\n"
+           "  --log text|json     form of the log lines (default text)\n"
+           "  --log-level LEVEL   error, warning, info or debug (default info)\n"
+           "  --help, --version\n"
+           "\n"
+           "ADDRESS is vsock:CID:PORT, unix:/path or tcp:IP:PORT. Exit statuses: "
+           "docs/exit-codes.md.\n";
+}
+
+static clv_status choose(const char *option, const char *text, const char *const *names, size_t n,
+                         size_t *out, clv_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = i;
+            return CLV_OK;
+        }
+    }
+    return clv_fail(err, CLV_USAGE, "--%s: \"%.40s\" is not one of its values (see --help)", option,
+                    text);
+}
+
+static clv_status take_log(clv_options *out, int which, const char *text, clv_error *err)
+{
+    static const char *const forms[] = {"text", "json"};
+    static const char *const levels[] = {
+        [CLV_LOG_ERROR] = "error",
+        [CLV_LOG_WARNING] = "warning",
+        [CLV_LOG_INFO] = "info",
+        [CLV_LOG_DEBUG] = "debug",
+    };
+    size_t i = 0;
+    if (which == LOG) {
+        CLV_TRY(choose("log", text, forms, 2, &i, err));
+        out->log_json = i == 1;
+        return CLV_OK;
+    }
+    CLV_TRY(choose("log-level", text, levels, 4, &i, err));
+    out->log_level = (clv_log_level)i;
+    return CLV_OK;
+}
+
+static clv_status take_mode(const char *text, unsigned *out, clv_error *err)
+{
+    char *end;
+    unsigned long mode = strtoul(text, &end, 8);
+    if (*text < '0' || *text > '7' || *end != '\0' || mode > 0777)
+        return clv_fail(err, CLV_USAGE, "--agent-mode: expected octal 000 to 777, found \"%.40s\"",
+                        text);
+    *out = (unsigned)mode;
+    return CLV_OK;
+}
+
+static clv_status need_all(const clv_options *options, clv_error *err)
+{
+    const struct {
+        const char *name, *value;
+    } needed[] = {
+        {"policy", options->policy},     {"nsm", options->nsm},     {"control", options->control},
+        {"services", options->services}, {"relay", options->relay}, {"agent", options->agent},
+    };
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        if (needed[i].value == NULL)
+            return clv_fail(err, CLV_USAGE, "--%s is missing (see --help)", needed[i].name);
+    }
+    if (strncmp(options->agent, "unix:", 5) != 0)
+        return clv_fail(err, CLV_USAGE,
+                        "--agent: expected unix:/path, the only form where the kernel vouches for "
+                        "the caller, found \"%.100s\"",
+                        options->agent);
+    return CLV_OK;
+}
+
+clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error *err)
+{
+    *out = (clv_options){.agent_mode = 0666, .log_level = CLV_LOG_INFO};
+    const char **text[] = {
+        [POLICY - POLICY] = &out->policy,         [NSM - POLICY] = &out->nsm,
+        [CONTROL - POLICY] = &out->control,       [SERVICES - POLICY] = &out->services,
+        [RELAY - POLICY] = &out->relay,           [AGENT - POLICY] = &out->agent,
+        [READY_FILE - POLICY] = &out->ready_file,
+    };
+    optind = 0;
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, ":hV", long_options, NULL)) != -1;) {
+        if (c == ':')
+            return clv_fail(err, CLV_USAGE, "%s needs a value (see --help)", argv[optind - 1]);
+        if (c == '?')
+            return clv_fail(err, CLV_USAGE, "%s is not an option (see --help)", argv[optind - 1]);
+        if (c == 'h' || c == 'V') {
+            out->help = c == 'h';
+            out->version = c == 'V';
+            return CLV_OK;
+        }
+        if (c == AGENT_MODE)
+            CLV_TRY(take_mode(optarg, &out->agent_mode, err));
+        else if (c == LOG || c == LEVEL)
+            CLV_TRY(take_log(out, c, optarg, err));
+        else
+            *text[c - POLICY] = optarg;
+    }
+    if (optind < argc)
+        return clv_fail(err, CLV_USAGE, "\"%.100s\" is not an option (see --help)", argv[optind]);
+    return need_all(out, err);
+}

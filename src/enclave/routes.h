@@ -1,0 +1,20 @@
+/* What each route does; routes.c has the table, docs/openapi.yaml the contract. */
+#ifndef CLV_ENCLAVE_ROUTES_H
+#define CLV_ENCLAVE_ROUTES_H
+
+#include <enclave/request.h>
+
+clv_status clv_route_state_put(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_state_list(clv_request *request, clv_response *response, clv_error *err);
+
+clv_status clv_route_seal(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_unseal(clv_request *request, clv_response *response, clv_error *err);
+
+clv_status clv_route_identity(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_healthz(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_readyz(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_metrics_text(clv_request *request, clv_response *response, clv_error *err);
+
+#endif

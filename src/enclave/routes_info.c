@@ -1,0 +1,106 @@
+/* Identity, health and metrics: what every local process may see. */
+#include <enclave/routes.h>
+
+static json_t *capabilities_json(const clv_policy *policy, const clv_agent *agent)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < policy->agent_count; i++) {
+        const clv_policy_agent *row = &policy->agent[i];
+        bool is =
+            (row->any_uid || row->uid == agent->uid) && (row->any_gid || row->gid == agent->gid);
+        for (size_t j = 0; is && j < row->may_count; j++)
+            json_array_append_new(all, json_string(row->may[j]));
+    }
+    return all;
+}
+
+clv_status clv_route_identity(clv_request *request, clv_response *response, clv_error *err)
+{
+    json_t *identity = clv_identity_json(request->enclave);
+    json_t *agent =
+        json_pack("{s:i, s:i, s:o}", "uid", (int)request->agent.uid, "gid", (int)request->agent.gid,
+                  "may", capabilities_json(request->enclave->policy, &request->agent));
+    if (identity != NULL)
+        json_object_set_new(identity, "agent", agent);
+    return clv_response_json(response, identity, err);
+}
+
+clv_status clv_route_healthz(clv_request *request, clv_response *response, clv_error *err)
+{
+    (void)request;
+    return clv_response_json(response, json_pack("{s:s}", "status", "alive"), err);
+}
+
+clv_status clv_route_readyz(clv_request *request, clv_response *response, clv_error *err)
+{
+    CLV_TRY(clv_enclave_ready(request->enclave, err));
+    return clv_response_json(response, json_pack("{s:s}", "status", "ready"), err);
+}
+
+static clv_status values_text(clv_enclave *enclave, clv_buf *out, clv_error *err)
+{
+    clv_metrics *m = &enclave->metrics;
+    clv_gate_metrics gate;
+    clv_gate_read_metrics(enclave->gate, &gate);
+    bool ready = clv_enclave_ready(enclave, NULL) == CLV_OK;
+    const struct {
+        const char *name, *type, *help;
+        unsigned long value;
+    } row[] = {
+        {"claviger_ready", "gauge", "Whether a call to KMS could be made now.", ready},
+        {"claviger_connections", "gauge", "Agents' connections that are open.", m->connections},
+        {"claviger_connections_turned_away_total", "counter",
+         "Connections beyond an agent's share.", m->turned_away},
+        {"claviger_denied_total", "counter", "Requests without the capability.", m->denied},
+        {"claviger_control_calls_total", "counter", "Calls of the parent.", m->control_calls},
+        {"claviger_control_faults_total", "counter", "Calls of the parent answered with a fault.",
+         m->control_faults},
+        {"claviger_services_calls_total", "counter", "Calls to the parent's services.",
+         enclave->services.calls},
+        {"claviger_services_failures_total", "counter",
+         "Calls to the parent's services that failed.", enclave->services.failures},
+        {"claviger_credential_fetches_total", "counter", "Fetches of credentials.",
+         m->credential_fetches},
+        {"claviger_credential_failures_total", "counter", "Fetches of credentials that failed.",
+         m->credential_failures},
+        {"claviger_vouchers_total", "counter", "Vouchers made.", gate.vouched},
+        {"claviger_vouchers_refused_total", "counter", "Vouchers not made.", gate.refused},
+        {"claviger_vouchers_spent_total", "counter", "Vouchers spent.", gate.spent},
+        {"claviger_vouchers_expired_total", "counter", "Vouchers expired unused.", gate.expired},
+        {"claviger_vouchers_mismatched_total", "counter",
+         "Vouchers presented with another operation.", gate.mismatched},
+        {"claviger_clock_backwards_total", "counter", "Attested times that went backwards.",
+         enclave->clock.backwards},
+        {"claviger_clock_jumped_total", "counter", "Attested times that jumped ahead.",
+         enclave->clock.jumped},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        CLV_TRY(
+            clv_metrics_value_text(out, row[i].name, row[i].type, row[i].help, row[i].value, err));
+    return CLV_OK;
+}
+
+typedef clv_status (*route_text)(clv_buf *out, const clv_route_metrics *route, const char *method,
+                                 const char *path, clv_error *err);
+
+static clv_status family_text(const clv_metrics *metrics, route_text text, clv_buf *out,
+                              clv_error *err)
+{
+    for (size_t i = 0; clv_routes[i].method != NULL; i++)
+        CLV_TRY(text(out, &metrics->route[i], clv_routes[i].method, clv_routes[i].path, err));
+    return text(out, &metrics->unrouted, "other", "other", err);
+}
+
+clv_status clv_route_metrics_text(clv_request *request, clv_response *response, clv_error *err)
+{
+    const clv_metrics *metrics = &request->enclave->metrics;
+    clv_buf *out = &response->body;
+    response->media_type = "text/plain; version=0.0.4; charset=utf-8";
+    CLV_TRY(clv_metrics_heading(out, "claviger_requests_total", "counter",
+                                "Answers by route and class of status.", err));
+    CLV_TRY(family_text(metrics, clv_metrics_requests_text, out, err));
+    CLV_TRY(clv_metrics_heading(out, "claviger_request_seconds", "histogram",
+                                "How long answers took.", err));
+    CLV_TRY(family_text(metrics, clv_metrics_seconds_text, out, err));
+    return values_text(request->enclave, out, err);
+}

@@ -1,0 +1,119 @@
+/* /v1/state: seal and keep with the parent, fetch and unseal (R17, R18). */
+#include <enclave/routes.h>
+
+/* The generation that the store holds now; 0 when it has none. */
+static clv_status held_generation(clv_request *request, uint64_t *out, clv_error *err)
+{
+    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    clv_status status =
+        clv_services_state_get(&request->enclave->services, request->full_name, out, &sealed, err);
+    if (status != CLV_STATE_NOT_FOUND)
+        return status;
+    *out = 0;
+    return CLV_OK;
+}
+
+/* The generation that the request wants to replace: as it says, or what there is. */
+static clv_status replaced_generation(clv_request *request, uint64_t *out, clv_error *err)
+{
+    if (request->if_match)
+        *out = request->match_generation;
+    else if (request->create_only)
+        *out = 0;
+    else
+        return held_generation(request, out, err);
+    return CLV_OK;
+}
+
+/* A conflict is a failed precondition when the request made one. */
+static clv_status conflict(const clv_request *request, clv_status status, clv_error *err)
+{
+    bool demanded = request->if_match || request->create_only;
+    if (!demanded || (status != CLV_STATE_CONFLICT && status != CLV_STATE_NOT_FOUND))
+        return status;
+    if (request->create_only)
+        return clv_fail(err, CLV_API_PRECONDITION,
+                        "expected no state \"%s\", found that there is one", request->name);
+    return clv_fail(err, CLV_API_PRECONDITION,
+                    "expected state \"%s\" at generation %llu, found another", request->name,
+                    (unsigned long long)request->match_generation);
+}
+
+clv_status clv_route_state_put(clv_request *request, clv_response *response, clv_error *err)
+{
+    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    uint64_t replaced = 0;
+    CLV_TRY(replaced_generation(request, &replaced, err));
+    if (replaced >= CLV_GENERATION_MAX)
+        return clv_fail(err, CLV_STATE_CONFLICT, "expected a generation below 2^53, found %llu",
+                        (unsigned long long)replaced);
+    uint64_t generation = replaced + 1;
+    CLV_TRY(clv_state_seal(request->enclave->vault, request->key, request->full_name, generation,
+                           clv_buf_bytes(&request->body), &sealed, err));
+    clv_status status = clv_services_state_put(&request->enclave->services, request->full_name,
+                                               generation, clv_buf_bytes(&sealed), err);
+    if (status != CLV_OK)
+        return conflict(request, status, err);
+    response->status = generation == 1 ? 201 : 200;
+    response->generation = generation;
+    return clv_response_json(response,
+                             json_pack("{s:s, s:I, s:I}", "name", request->name, "generation",
+                                       (json_int_t)generation, "size", (json_int_t)request->body.n),
+                             err);
+}
+
+clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err)
+{
+    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    uint64_t generation = 0;
+    clv_status status = clv_services_state_get(&request->enclave->services, request->full_name,
+                                               &generation, &sealed, err);
+    if (status == CLV_STATE_NOT_FOUND && !request->if_match)
+        return clv_fail(err, status, "expected a state \"%s\", found none", request->name);
+    if (status != CLV_OK)
+        return conflict(request, status, err);
+    if (request->if_match && generation != request->match_generation)
+        return conflict(request, CLV_STATE_CONFLICT, err);
+    CLV_TRY(clv_state_unseal(request->enclave->vault, request->key, request->full_name, generation,
+                             clv_buf_bytes(&sealed), &response->body, err));
+    response->media_type = "application/octet-stream";
+    response->generation = generation;
+    return CLV_OK;
+}
+
+clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err)
+{
+    uint64_t generation = 0;
+    CLV_TRY(replaced_generation(request, &generation, err));
+    if (generation == 0)
+        return clv_fail(err, CLV_STATE_NOT_FOUND, "expected a state \"%s\", found none",
+                        request->name);
+    clv_status status =
+        clv_services_state_delete(&request->enclave->services, request->full_name, generation, err);
+    if (status != CLV_OK)
+        return conflict(request, status, err);
+    response->status = 204;
+    return CLV_OK;
+}
+
+clv_status clv_route_state_list(clv_request *request, clv_response *response, clv_error *err)
+{
+    char prefix[sizeof request->full_name];
+    clv_auto(clv_json) found = NULL;
+    clv_auto(clv_json) states = json_array();
+    snprintf(prefix, sizeof prefix, "%s/%s", request->key->name, request->prefix);
+    CLV_TRY(clv_services_state_list(&request->enclave->services, prefix, &found, err));
+
+    size_t of_key = strlen(request->key->name) + 1;
+    for (size_t i = 0; i < json_array_size(found); i++) {
+        const json_t *entry = json_array_get(found, i);
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        json_t *shown = json_pack("{s:s, s:O, s:O}", "name", name + of_key, "generation",
+                                  json_object_get(entry, "generation"), "sealed_size",
+                                  json_object_get(entry, "size"));
+        if (shown == NULL || json_array_append_new(states, shown) != 0)
+            return clv_fail(err, CLV_NO_MEMORY, "no memory for a list of states");
+    }
+    return clv_response_json(
+        response, json_pack("{s:s, s:O}", "key", request->key->name, "states", states), err);
+}
