@@ -13,7 +13,7 @@
 #include <claviger/operation.h>
 #include <claviger/secret.h>
 
-#define CLV_SEAL_SUITE      0x0478
+#define CLV_SEAL_SUITE_ID   0x0478
 #define CLV_SEAL_FRAME      4096 /* plaintext bytes a frame, the SDKs' default */
 #define CLV_SEAL_FRAME_MAX  (1024 * 1024)
 #define CLV_SEAL_KEY_SIZE   32
