@@ -221,3 +221,11 @@ clv_status clv_json_done(const clv_json_reader *r, clv_error *err)
     }
     return CLV_OK;
 }
+
+void clv_json_path(char *out, size_t size, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(out, size, format, args);
+    va_end(args);
+}

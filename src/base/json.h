@@ -56,6 +56,10 @@ CLV_NODISCARD clv_status clv_json_need_integer(clv_json_reader *r, const char *n
                                                int64_t max, int64_t *out, clv_error *err);
 CLV_NODISCARD clv_status clv_json_done(const clv_json_reader *r, clv_error *err);
 
+/* A member's path ("releases[3].pcrs"), cut to size. For rooms that include no <stdio.h>. */
+void clv_json_path(char *out, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* "an object", "a string", … for error sentences. */
 const char *clv_json_type_name(const json_t *json);
 
