@@ -17,6 +17,26 @@ void clv_certificate_drop(clv_certificate *certificate)
     *certificate = (clv_certificate)CLV_CERTIFICATE_INIT;
 }
 
+/*
+ * Whether these are the bytes that DER gives the certificate: OpenSSL reads BER too. The encoding
+ * is made anew from its parts, which i2d_X509() alone would not do for the signed part.
+ */
+static clv_status check_der(clv_bytes der, X509 *x509, clv_error *err)
+{
+    clv_auto(clv_buf) again = CLV_BUF_INIT;
+    uint8_t *to;
+    int n = i2d_re_X509_tbs(x509, NULL) > 0 ? i2d_X509(x509, NULL) : 0;
+    if (n <= 0)
+        return clv_fail_openssl(err, CLV_INTERNAL, "a certificate cannot be encoded");
+    CLV_TRY(clv_buf_reserve(&again, (size_t)n, &to, err));
+    again.n = (size_t)n;
+    if (i2d_X509(x509, &to) != n)
+        return clv_fail_openssl(err, CLV_INTERNAL, "a certificate cannot be encoded");
+    if (!clv_bytes_equal(clv_buf_bytes(&again), der))
+        return clv_fail(err, CLV_ATT_CERT_PARSE, "expected DER, found another encoding");
+    return CLV_OK;
+}
+
 static clv_status parse_der(clv_bytes der, clv_certificate *out, clv_error *err)
 {
     const uint8_t *end = der.p;
@@ -30,7 +50,7 @@ static clv_status parse_der(clv_bytes der, clv_certificate *out, clv_error *err)
     if (X509_get_version(out->x509) != X509_VERSION_3)
         return clv_fail(err, CLV_ATT_CERT_PARSE, "expected X.509 version 3, found version %ld",
                         X509_get_version(out->x509) + 1);
-    return CLV_OK;
+    return check_der(der, out->x509, err);
 }
 
 /* RFC 5280 section 4.1.2.5: YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ, nothing else. */
