@@ -1,0 +1,55 @@
+#include <sim/kms/grants.h>
+
+#include <base/json.h>
+
+static bool names_operation(const json_t *grant, const char *operation)
+{
+    const json_t *list = json_object_get(grant, "Operations");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (strcmp(json_string_value(json_array_get(list, i)), operation) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Every pair of `part` is in `whole`. */
+static bool has_pairs(const json_t *whole, const json_t *part)
+{
+    json_t *object = (json_t *)part;
+    for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
+        const json_t *value = json_object_get(whole, json_object_iter_key(i));
+        if (value == NULL || !json_equal((json_t *)value, json_object_iter_value(i)))
+            return false;
+    }
+    return true;
+}
+
+static bool constraints_hold(const json_t *grant, const json_t *context)
+{
+    const json_t *constraints = json_object_get(grant, "Constraints");
+    const json_t *subset = json_object_get(constraints, "EncryptionContextSubset");
+    const json_t *equal = json_object_get(constraints, "EncryptionContextEquals");
+    if (subset != NULL && !has_pairs(context, subset))
+        return false;
+    return equal == NULL ||
+           (has_pairs(context, equal) && json_object_size(context) == json_object_size(equal));
+}
+
+clv_status clv_grants_allow(clv_call *call, const clv_key *key, const char *operation,
+                            const json_t *context, bool *allowed, clv_error *err)
+{
+    clv_auto(clv_rows) rows = CLV_ROWS_INIT;
+    bool more;
+    CLV_TRY(clv_db_query(call->server->db, &rows, err,
+                         "SELECT body FROM grants WHERE key_id = ? AND grantee IN (?, ?)", "ttt",
+                         key->id, call->caller.arn, call->caller.principal_arn));
+    CLV_TRY(clv_rows_next(&rows, &more, err));
+    *allowed = false;
+    while (more && !*allowed) {
+        clv_auto(clv_json) grant = NULL;
+        CLV_TRY(clv_json_parse(clv_bytes_of(clv_rows_text(&rows, 0)), CLV_POLICY_MAX, &grant, err));
+        *allowed = names_operation(grant, operation) && constraints_hold(grant, context);
+        CLV_TRY(clv_rows_next(&rows, &more, err));
+    }
+    return CLV_OK;
+}

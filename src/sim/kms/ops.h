@@ -1,0 +1,53 @@
+/* Every operation's function; operations.c has the table of their names. */
+#ifndef CLV_SIM_KMS_OPS_H
+#define CLV_SIM_KMS_OPS_H
+
+#include <sim/kms/call.h>
+
+clv_status clv_op_create_key(clv_call *call, clv_error *err);
+clv_status clv_op_describe_key(clv_call *call, clv_error *err);
+clv_status clv_op_get_key_policy(clv_call *call, clv_error *err);
+clv_status clv_op_put_key_policy(clv_call *call, clv_error *err);
+clv_status clv_op_encrypt(clv_call *call, clv_error *err);
+clv_status clv_op_decrypt(clv_call *call, clv_error *err);
+clv_status clv_op_generate_data_key(clv_call *call, clv_error *err);
+clv_status clv_op_generate_data_key_without_plaintext(clv_call *call, clv_error *err);
+clv_status clv_op_generate_random(clv_call *call, clv_error *err);
+
+/* Shared by several of them: KeyId, required. */
+#define CLV_KEY_ID_MAX 2048
+CLV_NODISCARD clv_status clv_param_key_id(clv_call *call, const char **out, clv_error *err);
+
+/* Tags as the API carries them: [{"TagKey", "TagValue"}], into the table and the conditions. */
+CLV_NODISCARD clv_status clv_tags_add(clv_call *call, const char *key_id, const json_t *tags,
+                                      clv_error *err);
+CLV_NODISCARD clv_status clv_tags_condition(clv_call *call, const json_t *tags, clv_error *err);
+
+/* EncryptionContext or its like: an object of texts within KMS's size. */
+CLV_NODISCARD clv_status clv_param_context(clv_call *call, const char *name, const json_t **out,
+                                           clv_error *err);
+/* An algorithm that fits the key; `otherwise` (may be NULL) is the one meant when it is absent. */
+CLV_NODISCARD clv_status clv_param_algorithm(clv_call *call, const char *name,
+                                             const char *otherwise, const clv_key *key,
+                                             const clv_algorithm **out, clv_error *err);
+
+/* Under the newest material of a symmetric key. */
+CLV_NODISCARD clv_status clv_data_encrypt(clv_call *call, const clv_key *key, const json_t *context,
+                                          clv_bytes plaintext, clv_buf *out, clv_error *err);
+
+/* What a caller says of a ciphertext, and in the name of which action it is opened. */
+typedef struct clv_ciphertext_source {
+    const char *algorithm;
+    const char *key_id; /* NULL: the one that a symmetric ciphertext names */
+    const json_t *context;
+    const char *action;          /* as in clv_key_need */
+    const char *grant_operation; /* as in clv_key_need */
+} clv_ciphertext_source;
+
+/* Finds the key, authorises, opens. */
+CLV_NODISCARD clv_status clv_data_decrypt(clv_call *call, clv_bytes ciphertext,
+                                          const clv_ciphertext_source *source, clv_key *key,
+                                          clv_buf *plaintext, clv_error *err);
+CLV_NODISCARD clv_status clv_require_symmetric(const clv_key *key, clv_error *err);
+
+#endif
