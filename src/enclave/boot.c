@@ -144,6 +144,7 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error 
     *enclave = (clv_enclave){.nsm = NULL};
     clv_clock_init(&enclave->clock);
     clv_agents_init(&enclave->agents);
+    clv_roots_init(&enclave->roots);
     CLV_TRY(clv_services_init(&enclave->services, options->services, SERVICES_TIMEOUT, err));
     CLV_TRY(read_policy(options->policy, &enclave->policy, err));
     CLV_TRY(clv_nsm_open(options->nsm, &enclave->nsm, err));
@@ -160,6 +161,7 @@ void clv_enclave_drop(clv_enclave *enclave)
     clv_gate_free(&enclave->gate);
     clv_nsm_free(&enclave->nsm);
     clv_policy_free(&enclave->policy);
+    clv_roots_drop(&enclave->roots);
     clv_agents_drop(&enclave->agents);
     clv_clock_drop(&enclave->clock);
 }

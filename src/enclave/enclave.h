@@ -10,6 +10,7 @@
 #include <enclave/keeper.h>
 #include <enclave/metrics.h>
 #include <enclave/options.h>
+#include <enclave/roots.h>
 #include <enclave/services.h>
 #include <vault/vault.h>
 
@@ -24,6 +25,7 @@ typedef struct clv_enclave {
     clv_keeper *keeper;
     clv_metrics metrics;
     clv_agents agents;
+    clv_roots roots;
 } clv_enclave;
 
 /* Who this enclave proved to be: enclave, module_id, release, debug, pcrs, policy_sha384. A new

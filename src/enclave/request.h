@@ -41,9 +41,10 @@ typedef enum clv_parameter {
 
 typedef struct clv_route {
     const char *method;
-    const char *path;      /* a last segment "{name}" takes the rest of the path */
-    const char *verb;      /* the capability needed, on the key and name; NULL: none */
-    unsigned takes, needs; /* query parameters: bits of clv_parameter */
+    const char *path;         /* a last segment "{name}" takes the rest of the path */
+    const char *verb;         /* the capability needed, on the key and name; NULL: none, or … */
+    const char *verb_in_body; /* … on the key and the path that the body names */
+    unsigned takes, needs;    /* query parameters: bits of clv_parameter */
     size_t body_max;
     bool json;  /* the body must be application/json */
     bool audit; /* each answer is worth a log line at level info */

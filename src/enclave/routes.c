@@ -1,8 +1,13 @@
 #include <enclave/routes.h>
+#include <vault/derive.h>
 
 /* What sealing adds: per frame of CLV_SEAL_FRAME a sequence number, an IV and a tag (32 bytes),
  * and the header. */
 #define SEALED_MAX (CLV_STATE_SIZE_MAX + CLV_STATE_SIZE_MAX / 64 + CLV_SEAL_HEADER_MAX)
+
+/* A message in base64, and the other members. */
+#define KEYS_MAX (CLV_DERIVE_MESSAGE_MAX / 3 * 4 + 4096)
+#define JSON_MAX 8192
 
 #define KEY    CLV_TAKES(CLV_PARAMETER_KEY)
 #define NAME   CLV_TAKES(CLV_PARAMETER_NAME)
@@ -49,6 +54,46 @@ const clv_route clv_routes[] = {
      .body_max = SEALED_MAX,
      .audit = true,
      .serve = clv_route_unseal},
+    {.method = "POST",
+     .path = "/v1/keys/derive",
+     .verb_in_body = "derive",
+     .takes = KEY,
+     .body_max = JSON_MAX,
+     .json = true,
+     .audit = true,
+     .serve = clv_route_keys},
+    {.method = "POST",
+     .path = "/v1/keys/public",
+     .verb_in_body = "public",
+     .takes = KEY,
+     .body_max = JSON_MAX,
+     .json = true,
+     .audit = true,
+     .serve = clv_route_keys},
+    {.method = "POST",
+     .path = "/v1/keys/sign",
+     .verb_in_body = "sign",
+     .takes = KEY,
+     .body_max = KEYS_MAX,
+     .json = true,
+     .audit = true,
+     .serve = clv_route_keys},
+    {.method = "POST",
+     .path = "/v1/keys/hmac",
+     .verb_in_body = "hmac",
+     .takes = KEY,
+     .body_max = KEYS_MAX,
+     .json = true,
+     .audit = true,
+     .serve = clv_route_keys},
+    {.method = "POST",
+     .path = "/v1/attestation",
+     .verb = "attest",
+     .takes = KEY,
+     .body_max = JSON_MAX,
+     .json = true,
+     .audit = true,
+     .serve = clv_route_attestation},
     {.method = "GET", .path = "/v1/identity", .serve = clv_route_identity},
     {.method = "GET", .path = "/healthz", .serve = clv_route_healthz},
     {.method = "GET", .path = "/readyz", .serve = clv_route_readyz},

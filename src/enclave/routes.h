@@ -12,6 +12,10 @@ clv_status clv_route_state_list(clv_request *request, clv_response *response, cl
 clv_status clv_route_seal(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_unseal(clv_request *request, clv_response *response, clv_error *err);
 
+/* derive, public, sign, hmac: which one is the route's verb_in_body. */
+clv_status clv_route_keys(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_attestation(clv_request *request, clv_response *response, clv_error *err);
+
 clv_status clv_route_identity(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_healthz(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_readyz(clv_request *request, clv_response *response, clv_error *err);

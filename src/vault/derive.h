@@ -74,6 +74,9 @@ CLV_NODISCARD clv_status clv_derive_key(const clv_secret *root, const clv_deriva
 CLV_NODISCARD clv_status clv_derive_root_id(const clv_secret *root, uint8_t out[CLV_DERIVE_ROOT_ID],
                                             clv_error *err);
 
+/* Whether keys of this algorithm have a public half. */
+bool clv_derive_has_public(clv_derive_algorithm algorithm);
+
 /*
  * The public key, appended: 32 bytes (ed25519: RFC 8032; x25519: RFC 7748), or an uncompressed
  * point of 65 bytes (SEC 1 section 2.3.3). CLV_DERIVE_INVALID: the algorithm has none.

@@ -88,6 +88,11 @@ static int edwards_type(clv_derive_algorithm algorithm)
                                             : 0;
 }
 
+bool clv_derive_has_public(clv_derive_algorithm algorithm)
+{
+    return curve_of[algorithm].nid != 0 || edwards_type(algorithm) != 0;
+}
+
 clv_status clv_derive_public(clv_derive_algorithm algorithm, const clv_secret *key,
                              clv_buf *public_key, clv_error *err)
 {
