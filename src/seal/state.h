@@ -32,4 +32,20 @@ CLV_NODISCARD clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key
                                           const char *name, uint64_t generation, clv_bytes sealed,
                                           clv_buf *plaintext, clv_error *err);
 
+/*
+ * The same as streams. The data key is opened, used to derive the message's own key and wiped
+ * before these return; what streams afterwards needs it no more. frame_length: 1 to
+ * CLV_SEAL_FRAME_MAX. header: parsed, not yet compared; that is done here, before any call to KMS.
+ * What an unsealer released before it failed must be thrown away by its caller.
+ */
+#define CLV_STATE_STREAM_FRAME 65536
+CLV_NODISCARD clv_status clv_state_sealer(clv_vault *vault, const clv_policy_key *key,
+                                          const char *name, uint64_t generation,
+                                          uint32_t frame_length, clv_sink sink, void *to,
+                                          clv_sealer **out, clv_error *err);
+CLV_NODISCARD clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key,
+                                            const char *name, uint64_t generation,
+                                            const clv_seal_header *header, clv_sink sink, void *to,
+                                            clv_unsealer **out, clv_error *err);
+
 #endif
