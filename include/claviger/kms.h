@@ -17,17 +17,19 @@ typedef struct clv_credentials {
     clv_secret *secret_access_key;
     clv_secret *session_token; /* NULL: none */
     uint64_t expires_ms;       /* 0: never */
+    char account[13];          /* the caller's, where the source tells it, or "" */
 } clv_credentials;
 
-#define CLV_CREDENTIALS_INIT \
-    {                        \
-        {0}, NULL, NULL, 0   \
+#define CLV_CREDENTIALS_INIT     \
+    {                            \
+        {0}, NULL, NULL, 0, {0}, \
     }
 void clv_credentials_drop(clv_credentials *credentials);
 
 /*
  * The JSON form in which IMDS and container endpoints give them: AccessKeyId, SecretAccessKey,
- * Token (or SessionToken), Expiration; Code, when present, must be Success. The text holds
+ * Token (or SessionToken), Expiration; Code, when present, must be Success; the account from
+ * AccountId or RoleArn. Members of other names are left alone: AWS adds to them. The text holds
  * secrets: it is wiped by its owner. CLV_KMS_CREDENTIALS names the member, never a value.
  */
 CLV_NODISCARD clv_status clv_credentials_parse(clv_bytes text, clv_credentials *out,
@@ -39,15 +41,17 @@ typedef struct clv_kms_options {
     const char *region;
     const char *endpoint; /* https://host[:port] */
     const char *ca_file;
-    const char *relay; /* an address (base/net.h) that leads to the endpoint; NULL: direct */
-    int timeout_ms;    /* for one operation, retries included; 0: 20000 */
+    const char *relay;      /* an address (base/net.h) that leads to the endpoint; NULL: direct */
+    int timeout_ms;         /* for one operation, retries included; 0: 20000 */
+    bool fresh_connections; /* a new connection for each call: for measuring only */
 } clv_kms_options;
 
 CLV_NODISCARD clv_status clv_kms_open(const clv_kms_options *options, clv_kms **out,
                                       clv_error *err);
 void clv_kms_free(clv_kms **kms);
 
-/* Replaces the credentials, which are moved from *credentials. Thread-safe. */
+/* Replaces the credentials, which are moved from *credentials; calls under way end with the ones
+ * they began with. Thread-safe. */
 void clv_kms_set_credentials(clv_kms *kms, clv_credentials *credentials);
 /* 0 when there are none; UINT64_MAX when they never expire. */
 uint64_t clv_kms_credentials_expire_ms(clv_kms *kms);

@@ -1,0 +1,540 @@
+#include <kms/transport.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include <base/clock.h>
+#include <base/file.h>
+#include <base/net.h>
+#include <base/wipe.h>
+
+#define HOST_MAX         253 /* RFC 1035 section 2.3.4 */
+#define CA_FILE_MAX      ((size_t)4 * 1024 * 1024)
+#define DEFAULT_PORT     443
+#define IDLE_MAX_S       50L   /* AWS closes idle connections after about a minute */
+#define LIFETIME_MAX_S   3600L /* so that certificates are looked at again */
+#define SHARED_DATA_LAST CURL_LOCK_DATA_LAST
+
+/* X25519 with ML-KEM-768 first where this OpenSSL has it (3.5 and later); the rest is what AWS KMS
+ * and OpenSSL agree on anyway. */
+#define HYBRID_GROUPS "X25519MLKEM768:X25519:P-256:P-384"
+
+struct clv_https {
+    char url[HOST_MAX + 32];
+    char authority[HOST_MAX + 8]; /* host[:port] */
+    char host[HOST_MAX + 1];
+    unsigned port;
+    bool relayed, fresh;
+    clv_address relay;
+    clv_buf ca;
+    struct curl_slist *resolve;                   /* the endpoint's name, without a resolver */
+    CURLSH *share;                                /* TLS sessions */
+    pthread_mutex_t share_lock[SHARED_DATA_LAST]; /* each protects one kind of data in share */
+
+    pthread_mutex_t lock;        /* protects the members below */
+    pthread_cond_t freed;        /* a slot was given back */
+    CURL *idle[CLV_HTTPS_SLOTS]; /* the last is the one used most recently */
+    size_t idle_count, made;
+};
+
+/* One request under way: what the callbacks see. */
+typedef struct exchange {
+    clv_https *https;
+    const clv_https_request *request;
+    clv_https_answer *answer;
+    uint64_t deadline_ms;
+    unsigned sent;
+    bool too_large;
+    clv_error dial;
+    char curl_error[CURL_ERROR_SIZE];
+} exchange;
+
+static pthread_once_t started = PTHREAD_ONCE_INIT;
+static CURLcode start_result;
+
+/* libcurl keeps copies of headers and bodies: it wipes what it frees. */
+static void start_curl(void)
+{
+    start_result = curl_global_init_mem(CURL_GLOBAL_DEFAULT, clv_wiping_malloc, clv_wiping_free,
+                                        clv_wiping_realloc, clv_wiping_strdup, clv_wiping_calloc);
+}
+
+static clv_status bad_endpoint(const char *endpoint, clv_error *err)
+{
+    return clv_fail(err, CLV_USAGE, "expected an endpoint https://host[:port], found \"%.100s\"",
+                    endpoint);
+}
+
+static clv_status parse_endpoint(const char *endpoint, clv_https *https, clv_error *err)
+{
+    static const char scheme[] = "https://";
+    if (strncmp(endpoint, scheme, strlen(scheme)) != 0)
+        return bad_endpoint(endpoint, err);
+    const char *host = endpoint + strlen(scheme);
+    size_t n = strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789.-");
+    if (n == 0 || n > HOST_MAX || host[0] == '.' || host[0] == '-')
+        return bad_endpoint(endpoint, err);
+    memcpy(https->host, host, n);
+    https->port = DEFAULT_PORT;
+    if (host[n] == ':') {
+        char *end;
+        unsigned long port = strtoul(host + n + 1, &end, 10);
+        if (host[n + 1] < '1' || host[n + 1] > '9' || *end != '\0' || port > UINT16_MAX)
+            return bad_endpoint(endpoint, err);
+        https->port = (unsigned)port;
+    } else if (host[n] != '\0') {
+        return bad_endpoint(endpoint, err);
+    }
+    if (https->port == DEFAULT_PORT)
+        snprintf(https->authority, sizeof https->authority, "%s", https->host);
+    else
+        snprintf(https->authority, sizeof https->authority, "%s:%u", https->host, https->port);
+    snprintf(https->url, sizeof https->url, "https://%s/", https->authority);
+    return CLV_OK;
+}
+
+/* The file is read once: what is verified against later is what was measured. */
+static clv_status load_ca(const char *path, clv_buf *out, clv_error *err)
+{
+    CLV_TRY(clv_file_read(path, CA_FILE_MAX, out, err));
+    BIO *bio = BIO_new_mem_buf(out->p, (int)out->n);
+    X509 *first = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    bool usable = first != NULL;
+    X509_free(first);
+    BIO_free(bio);
+    ERR_clear_error();
+    if (!usable)
+        return clv_fail(err, CLV_KMS_TLS, "%.200s: expected PEM certificates, found none", path);
+    return CLV_OK;
+}
+
+static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *https)
+{
+    (void)easy;
+    (void)access;
+    pthread_mutex_lock(&((clv_https *)https)->share_lock[data]);
+}
+
+static void share_unlock(CURL *easy, curl_lock_data data, void *https)
+{
+    (void)easy;
+    pthread_mutex_unlock(&((clv_https *)https)->share_lock[data]);
+}
+
+static clv_status open_share(clv_https *https, clv_error *err)
+{
+    https->share = curl_share_init();
+    if (https->share == NULL ||
+        curl_share_setopt(https->share, CURLSHOPT_LOCKFUNC, share_lock) != CURLSHE_OK ||
+        curl_share_setopt(https->share, CURLSHOPT_UNLOCKFUNC, share_unlock) != CURLSHE_OK ||
+        curl_share_setopt(https->share, CURLSHOPT_USERDATA, https) != CURLSHE_OK ||
+        curl_share_setopt(https->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK)
+        return clv_fail(err, CLV_INTERNAL, "libcurl cannot share TLS sessions");
+    return CLV_OK;
+}
+
+/* The name leads to an address that is never connected to: open_socket() dials the relay. */
+static clv_status open_relay(clv_https *https, const char *relay, clv_error *err)
+{
+    CLV_TRY(clv_address_parse(relay, &https->relay, err));
+    char entry[HOST_MAX + 32];
+    snprintf(entry, sizeof entry, "%s:%u:127.0.0.1", https->host, https->port);
+    https->resolve = curl_slist_append(NULL, entry);
+    if (https->resolve == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for an HTTPS client");
+    https->relayed = true;
+    return CLV_OK;
+}
+
+clv_status clv_https_open(const clv_https_options *options, clv_https **out, clv_error *err)
+{
+    pthread_once(&started, start_curl);
+    if (start_result != CURLE_OK)
+        return clv_fail(err, CLV_INTERNAL, "libcurl cannot start: %s",
+                        curl_easy_strerror(start_result));
+    clv_auto_ptr(clv_https) https = calloc(1, sizeof *https);
+    if (https == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for an HTTPS client");
+    for (size_t i = 0; i < SHARED_DATA_LAST; i++)
+        pthread_mutex_init(&https->share_lock[i], NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&https->freed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&https->lock, NULL);
+
+    https->fresh = options->fresh;
+    CLV_TRY(parse_endpoint(options->endpoint, https, err));
+    CLV_TRY(load_ca(options->ca_file, &https->ca, err));
+    CLV_TRY(open_share(https, err));
+    if (options->relay != NULL)
+        CLV_TRY(open_relay(https, options->relay, err));
+    *out = https;
+    https = NULL;
+    return CLV_OK;
+}
+
+void clv_https_free(clv_https **pointer)
+{
+    clv_https *https = *pointer;
+    if (https == NULL)
+        return;
+    for (size_t i = 0; i < https->idle_count; i++)
+        curl_easy_cleanup(https->idle[i]);
+    curl_share_cleanup(https->share);
+    curl_slist_free_all(https->resolve);
+    clv_buf_drop(&https->ca);
+    for (size_t i = 0; i < SHARED_DATA_LAST; i++)
+        pthread_mutex_destroy(&https->share_lock[i]);
+    pthread_cond_destroy(&https->freed);
+    pthread_mutex_destroy(&https->lock);
+    free(https);
+    *pointer = NULL;
+}
+
+const char *clv_https_host(const clv_https *https)
+{
+    return https->authority;
+}
+
+void clv_https_answer_drop(clv_https_answer *answer)
+{
+    clv_buf_drop(&answer->body);
+}
+
+static int remaining_ms(uint64_t deadline_ms)
+{
+    uint64_t now = clv_monotonic_ms();
+    return now < deadline_ms ? (int)(deadline_ms - now) : 0;
+}
+
+/* -- slots -------------------------------------------------------------------------------- */
+
+static clv_status take_slot(clv_https *https, uint64_t deadline_ms, CURL **out, clv_error *err)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int wait_ms = remaining_ms(deadline_ms);
+    until.tv_sec += wait_ms / 1000 + (until.tv_nsec + wait_ms % 1000 * 1000000L) / 1000000000L;
+    until.tv_nsec = (until.tv_nsec + wait_ms % 1000 * 1000000L) % 1000000000L;
+
+    pthread_mutex_lock(&https->lock);
+    int waited = 0;
+    while (https->idle_count == 0 && https->made == CLV_HTTPS_SLOTS && waited == 0)
+        waited = pthread_cond_timedwait(&https->freed, &https->lock, &until);
+    *out = NULL;
+    if (https->idle_count > 0)
+        *out = https->idle[--https->idle_count];
+    bool make = *out == NULL && https->made < CLV_HTTPS_SLOTS;
+    if (make)
+        https->made++;
+    pthread_mutex_unlock(&https->lock);
+
+    if (*out != NULL)
+        return CLV_OK;
+    if (!make)
+        return clv_fail(err, CLV_KMS_TIMEOUT, "all %d connections to KMS stayed busy",
+                        CLV_HTTPS_SLOTS);
+    *out = curl_easy_init();
+    if (*out != NULL)
+        return CLV_OK;
+    pthread_mutex_lock(&https->lock);
+    https->made--;
+    pthread_mutex_unlock(&https->lock);
+    return clv_fail(err, CLV_NO_MEMORY, "no memory for a connection");
+}
+
+static void give_slot(clv_https *https, CURL *easy)
+{
+    curl_easy_reset(easy); /* keeps its connections, forgets every pointer of ours */
+    pthread_mutex_lock(&https->lock);
+    https->idle[https->idle_count++] = easy;
+    pthread_cond_signal(&https->freed);
+    pthread_mutex_unlock(&https->lock);
+}
+
+/* -- callbacks ---------------------------------------------------------------------------- */
+
+static curl_socket_t open_socket(void *with, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    exchange *x = with;
+    (void)purpose;
+    (void)address;
+    int fd = -1;
+    int timeout_ms = remaining_ms(x->deadline_ms);
+    if (clv_dial(&x->https->relay, timeout_ms > 0 ? timeout_ms : 1, &fd, &x->dial) != CLV_OK)
+        return CURL_SOCKET_BAD;
+    return fd;
+}
+
+static int socket_is_connected(void *with, curl_socket_t fd, curlsocktype purpose)
+{
+    (void)with;
+    (void)fd;
+    (void)purpose;
+    return CURL_SOCKOPT_ALREADY_CONNECTED;
+}
+
+/* Called once for each time that the request is about to be sent. libcurl would send it again on
+ * another connection when a kept one turns out dead: a voucher is good for one request. */
+static int before_sending(void *with, char *remote_ip, char *local_ip, int remote_port,
+                          int local_port)
+{
+    exchange *x = with;
+    (void)remote_ip;
+    (void)local_ip;
+    (void)remote_port;
+    (void)local_port;
+    return x->sent++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+static CURLcode prepare_tls(CURL *easy, void *ssl_ctx, void *with)
+{
+    const exchange *x = with;
+    (void)easy;
+    X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(ssl_ctx), (time_t)(x->request->now_ms / 1000));
+    if (SSL_CTX_set1_groups_list(ssl_ctx, HYBRID_GROUPS) != 1)
+        ERR_clear_error(); /* this OpenSSL has no such group: its own list stands */
+    return CURLE_OK;
+}
+
+static size_t take_body(char *data, size_t size, size_t count, void *with)
+{
+    exchange *x = with;
+    clv_bytes piece = CLV_BYTES(data, size * count);
+    x->too_large = clv_buf_append(&x->answer->body, piece, NULL) != CLV_OK;
+    return x->too_large ? 0 : piece.n;
+}
+
+/* The value of the header when the line is of that name. */
+static void take_header(clv_bytes line, const char *name, char *to, size_t size)
+{
+    size_t n = strlen(name);
+    if (line.n <= n || line.p[n] != ':' || strncasecmp((const char *)line.p, name, n) != 0)
+        return;
+    clv_cursor c = clv_cursor_of(line);
+    clv_bytes value;
+    if (clv_cursor_take(&c, n + 1, &value, NULL) != CLV_OK)
+        return;
+    while (c.rest.n > 0 && c.rest.p[0] == ' ' && clv_cursor_take(&c, 1, &value, NULL) == CLV_OK)
+        ;
+    size_t length = 0;
+    while (length < c.rest.n && length < size - 1 && c.rest.p[length] > ' ' &&
+           c.rest.p[length] <= '~')
+        length++;
+    memcpy(to, c.rest.p, length);
+    to[length] = '\0';
+}
+
+static size_t take_headers(char *data, size_t size, size_t count, void *with)
+{
+    exchange *x = with;
+    clv_bytes line = CLV_BYTES(data, size * count);
+    take_header(line, "x-amzn-requestid", x->answer->request_id, sizeof x->answer->request_id);
+    take_header(line, "x-amzn-errortype", x->answer->error_type, sizeof x->answer->error_type);
+    return line.n;
+}
+
+/* -- the request -------------------------------------------------------------------------- */
+
+typedef struct curl_slist *header_list;
+static void header_list_drop(header_list *list)
+{
+    curl_slist_free_all(*list);
+    *list = NULL;
+}
+
+static clv_status add_line(header_list *list, const char *line, clv_error *err)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+    if (longer == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for a header");
+    *list = longer;
+    return CLV_OK;
+}
+
+static clv_status make_headers(const clv_https_request *request, header_list *out, clv_error *err)
+{
+    for (size_t i = 0; i < request->header_count; i++) {
+        clv_auto(clv_buf) line = CLV_BUF_INIT;
+        const char *text;
+        CLV_TRY(clv_buf_printf(&line, err, "%s: ", request->header[i].name));
+        CLV_TRY(clv_buf_append(&line, request->header[i].value, err));
+        CLV_TRY(clv_buf_text(&line, &text, err));
+        CLV_TRY(add_line(out, text, err));
+    }
+    /* Not signed, so not sent. */
+    CLV_TRY(add_line(out, "Accept:", err));
+    return add_line(out, "Expect:", err);
+}
+
+/* One row an option, so that none of them can be forgotten when one fails. */
+#define SET(option, value) \
+    if (code == CURLE_OK)  \
+    code = curl_easy_setopt(easy, option, value)
+
+static CURLcode set_tls(CURL *easy, exchange *x)
+{
+    CURLcode code = CURLE_OK;
+    struct curl_blob ca = {
+        .data = x->https->ca.p, .len = x->https->ca.n, .flags = CURL_BLOB_NOCOPY};
+    SET(CURLOPT_CAINFO_BLOB, &ca);
+    SET(CURLOPT_CAINFO, NULL);
+    SET(CURLOPT_CAPATH, NULL);
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(CURLOPT_SSL_CTX_FUNCTION, prepare_tls);
+    SET(CURLOPT_SSL_CTX_DATA, x);
+    SET(CURLOPT_SHARE, x->https->share);
+    SET(CURLOPT_SSL_SESSIONID_CACHE, x->https->fresh ? 0L : 1L);
+    return code;
+}
+
+static CURLcode set_connection(CURL *easy, exchange *x)
+{
+    CURLcode code = CURLE_OK;
+    SET(CURLOPT_URL, x->https->url);
+    SET(CURLOPT_PROTOCOLS_STR, "https");
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_PROXY, "");
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_MAXAGE_CONN, IDLE_MAX_S);
+    SET(CURLOPT_MAXLIFETIME_CONN, LIFETIME_MAX_S);
+    SET(CURLOPT_MAXCONNECTS, 1L);
+    SET(CURLOPT_FRESH_CONNECT, x->https->fresh ? 1L : 0L);
+    SET(CURLOPT_FORBID_REUSE, x->https->fresh ? 1L : 0L);
+    if (x->https->relayed) {
+        SET(CURLOPT_RESOLVE, x->https->resolve);
+        SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+        SET(CURLOPT_OPENSOCKETDATA, x);
+        SET(CURLOPT_SOCKOPTFUNCTION, socket_is_connected);
+    }
+    return code;
+}
+
+static CURLcode set_exchange(CURL *easy, exchange *x, struct curl_slist *headers)
+{
+    CURLcode code = CURLE_OK;
+    SET(CURLOPT_ERRORBUFFER, x->curl_error);
+    SET(CURLOPT_HTTPHEADER, headers);
+    SET(CURLOPT_POST, 1L);
+    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->request->body.n);
+    SET(CURLOPT_POSTFIELDS, x->request->body.p);
+    SET(CURLOPT_TIMEOUT_MS, (long)remaining_ms(x->deadline_ms) + 1);
+    SET(CURLOPT_PREREQFUNCTION, before_sending);
+    SET(CURLOPT_PREREQDATA, x);
+    SET(CURLOPT_WRITEFUNCTION, take_body);
+    SET(CURLOPT_WRITEDATA, x);
+    SET(CURLOPT_HEADERFUNCTION, take_headers);
+    SET(CURLOPT_HEADERDATA, x);
+    return code;
+}
+
+/* What libcurl's codes mean here. Every other is CLV_INTERNAL. */
+static const struct {
+    CURLcode curl;
+    clv_status code;
+} curl_codes[] = {
+    {CURLE_OPERATION_TIMEDOUT, CLV_KMS_TIMEOUT},
+    {CURLE_COULDNT_RESOLVE_HOST, CLV_KMS_CONNECT},
+    {CURLE_COULDNT_CONNECT, CLV_KMS_CONNECT},
+    {CURLE_GOT_NOTHING, CLV_KMS_CONNECT},
+    {CURLE_RECV_ERROR, CLV_KMS_CONNECT},
+    {CURLE_SEND_ERROR, CLV_KMS_CONNECT},
+    {CURLE_PARTIAL_FILE, CLV_KMS_CONNECT},
+    {CURLE_ABORTED_BY_CALLBACK, CLV_KMS_CONNECT},
+    {CURLE_PEER_FAILED_VERIFICATION, CLV_KMS_TLS},
+    {CURLE_SSL_CONNECT_ERROR, CLV_KMS_TLS},
+    {CURLE_SSL_CACERT_BADFILE, CLV_KMS_TLS},
+    {CURLE_SSL_CIPHER, CLV_KMS_TLS},
+    {CURLE_SSL_ISSUER_ERROR, CLV_KMS_TLS},
+    {CURLE_WEIRD_SERVER_REPLY, CLV_KMS_RESPONSE},
+    {CURLE_UNSUPPORTED_PROTOCOL, CLV_KMS_RESPONSE},
+    {CURLE_BAD_CONTENT_ENCODING, CLV_KMS_RESPONSE},
+    {CURLE_WRITE_ERROR, CLV_KMS_RESPONSE},
+};
+
+/* A connection that ended within the handshake was lost, and says nothing about certificates. */
+static bool lost_in_handshake(const char *reason)
+{
+    static const char *const words[] = {"SSL_ERROR_SYSCALL", "reset by peer", "unexpected eof",
+                                        "Broken pipe"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strstr(reason, words[i]) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static clv_status report(CURLcode curl, const exchange *x, clv_error *err)
+{
+    clv_status code = CLV_INTERNAL;
+    for (size_t i = 0; i < sizeof curl_codes / sizeof curl_codes[0]; i++) {
+        if (curl_codes[i].curl == curl)
+            code = curl_codes[i].code;
+    }
+    const char *reason = x->curl_error[0] != '\0' ? x->curl_error : curl_easy_strerror(curl);
+    if (x->too_large)
+        return clv_fail(err, CLV_KMS_RESPONSE,
+                        "%.100s: expected an answer of at most %zu bytes, "
+                        "found more",
+                        x->https->authority, x->request->body_max);
+    if (x->dial.code != CLV_OK)
+        return clv_fail(err, x->dial.code == CLV_DEADLINE ? CLV_KMS_TIMEOUT : CLV_KMS_CONNECT,
+                        "%.100s through the relay: %.300s", x->https->authority, x->dial.text);
+    if (curl == CURLE_ABORTED_BY_CALLBACK)
+        reason = "the kept connection was closed before it answered";
+    if (curl == CURLE_SSL_CONNECT_ERROR && lost_in_handshake(reason))
+        code = CLV_KMS_CONNECT;
+    return clv_fail(err, code, "%.100s: %.300s", x->https->authority, reason);
+}
+
+static clv_status post_on(CURL *easy, exchange *x, clv_error *err)
+{
+    clv_auto(header_list) headers = NULL;
+    CLV_TRY(make_headers(x->request, &headers, err));
+    CURLcode code = set_tls(easy, x);
+    if (code == CURLE_OK)
+        code = set_connection(easy, x);
+    if (code == CURLE_OK)
+        code = set_exchange(easy, x, headers);
+    if (code != CURLE_OK)
+        return clv_fail(err, CLV_INTERNAL, "libcurl refuses an option: %s",
+                        curl_easy_strerror(code));
+
+    code = curl_easy_perform(easy);
+    ERR_clear_error();
+    if (code != CURLE_OK)
+        return report(code, x, err);
+    long status = 0;
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    x->answer->status = (int)status;
+    return CLV_OK;
+}
+
+clv_status clv_https_post(clv_https *https, const clv_https_request *request,
+                          clv_https_answer *answer, clv_error *err)
+{
+    int timeout_ms = request->timeout_ms > 0 ? request->timeout_ms : 1;
+    exchange x = {.https = https,
+                  .request = request,
+                  .answer = answer,
+                  .deadline_ms = clv_monotonic_ms() + (uint64_t)timeout_ms};
+    answer->body.limit = request->body_max;
+    CURL *easy;
+    CLV_TRY(take_slot(https, x.deadline_ms, &easy, err));
+    clv_status status = post_on(easy, &x, err);
+    give_slot(https, easy);
+    return status;
+}
