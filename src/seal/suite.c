@@ -61,31 +61,44 @@ static clv_status hkdf(EVP_KDF_CTX *kdf, int mode, OSSL_PARAM key, OSSL_PARAM sa
     return CLV_OK;
 }
 
-/* Both outputs from one extraction. */
-static clv_status derive(EVP_KDF_CTX *kdf, const clv_secret *data_key, clv_suite *suite,
-                         clv_secret *content_key, clv_error *err)
+/*
+ * Both outputs from one extraction. `keys` holds the pseudorandom key, then the content key: one
+ * guarded allocation, which costs more than all of the derivation.
+ */
+#define KEYS_SIZE (PRK_SIZE + CLV_SEAL_KEY_SIZE)
+
+static clv_bytes prk_of(const clv_secret *keys)
 {
-    clv_auto_ptr(clv_secret) prk = NULL;
-    CLV_TRY(clv_secret_new(PRK_SIZE, &prk, err));
+    return CLV_BYTES(clv_secret_bytes(keys).p, PRK_SIZE);
+}
+
+static clv_bytes content_key_of(const clv_secret *keys)
+{
+    return CLV_BYTES(clv_secret_bytes(keys).p + PRK_SIZE, CLV_SEAL_KEY_SIZE);
+}
+
+static clv_status derive(EVP_KDF_CTX *kdf, const clv_secret *data_key, clv_suite *suite,
+                         clv_secret *keys, clv_error *err)
+{
     CLV_TRY(hkdf(
         kdf, EVP_KDF_HKDF_MODE_EXTRACT_ONLY, octets(OSSL_KDF_PARAM_KEY, clv_secret_bytes(data_key)),
         octets(OSSL_KDF_PARAM_SALT, CLV_BYTES(suite->message_id, sizeof suite->message_id)),
-        clv_secret_writable(prk), PRK_SIZE, err));
-    OSSL_PARAM key = octets(OSSL_KDF_PARAM_KEY, clv_secret_bytes(prk));
+        clv_secret_writable(keys), PRK_SIZE, err));
+    OSSL_PARAM key = octets(OSSL_KDF_PARAM_KEY, prk_of(keys));
     CLV_TRY(hkdf(kdf, EVP_KDF_HKDF_MODE_EXPAND_ONLY, key,
                  octets(OSSL_KDF_PARAM_INFO, CLV_BYTES(derive_info, sizeof derive_info - 1)),
-                 clv_secret_writable(content_key), CLV_SEAL_KEY_SIZE, err));
+                 clv_secret_writable(keys) + PRK_SIZE, CLV_SEAL_KEY_SIZE, err));
     return hkdf(kdf, EVP_KDF_HKDF_MODE_EXPAND_ONLY, key,
                 octets(OSSL_KDF_PARAM_INFO, clv_bytes_of("COMMITKEY")), suite->commitment,
                 sizeof suite->commitment, err);
 }
 
-static clv_status derive_content_key(const clv_secret *data_key, clv_suite *suite,
-                                     clv_secret *content_key, clv_error *err)
+static clv_status derive_keys(const clv_secret *data_key, clv_suite *suite, clv_secret *keys,
+                              clv_error *err)
 {
     EVP_KDF *method = EVP_KDF_fetch(NULL, "HKDF", NULL);
     EVP_KDF_CTX *kdf = method != NULL ? EVP_KDF_CTX_new(method) : NULL;
-    clv_status status = kdf != NULL ? derive(kdf, data_key, suite, content_key, err)
+    clv_status status = kdf != NULL ? derive(kdf, data_key, suite, keys, err)
                                     : clv_fail_openssl(err, CLV_INTERNAL, "OpenSSL has no HKDF");
     EVP_KDF_CTX_free(kdf);
     EVP_KDF_free(method);
@@ -102,17 +115,16 @@ clv_status clv_suite_new(const clv_secret *data_key, clv_bytes message_id,
                         CLV_SEAL_KEY_SIZE, CLV_SEAL_MESSAGE_ID_SIZE, clv_secret_length(data_key),
                         message_id.n);
     clv_auto_ptr(clv_suite) suite = calloc(1, sizeof *suite);
-    clv_auto_ptr(clv_secret) content_key = NULL;
+    clv_auto_ptr(clv_secret) keys = NULL;
     if (suite == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a cipher");
     memcpy(suite->message_id, message_id.p, message_id.n);
-    CLV_TRY(clv_secret_new(CLV_SEAL_KEY_SIZE, &content_key, err));
-    CLV_TRY(derive_content_key(data_key, suite, content_key, err));
+    CLV_TRY(clv_secret_new(KEYS_SIZE, &keys, err));
+    CLV_TRY(derive_keys(data_key, suite, keys, err));
 
     suite->gcm = EVP_CIPHER_CTX_new();
-    if (suite->gcm == NULL ||
-        EVP_CipherInit_ex(suite->gcm, EVP_aes_256_gcm(), NULL, clv_secret_bytes(content_key).p,
-                          NULL, direction) != 1)
+    if (suite->gcm == NULL || EVP_CipherInit_ex(suite->gcm, EVP_aes_256_gcm(), NULL,
+                                                content_key_of(keys).p, NULL, direction) != 1)
         return clv_fail_openssl(err, CLV_INTERNAL, "AES-256-GCM cannot be set up");
     *out = suite;
     suite = NULL;
