@@ -1,0 +1,172 @@
+#include <channel/server.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <base/log.h>
+
+struct clv_server {
+    clv_call_handler handler;
+    void *context;
+    int listen_fd, stop_fd;
+    int idle_ms;
+    size_t max_connections;
+    pthread_t acceptor;
+    pthread_mutex_t lock; /* protects slots: fds and which are in use */
+    pthread_cond_t freed; /* a slot was given back */
+    size_t used;
+    struct slot {
+        clv_server *server;
+        int fd; /* -1: free */
+    } * slot;
+};
+
+/* One call: a peer that sends nonsense is told so once and then dropped, because what follows
+ * cannot be told apart from the rest of it. */
+static clv_status serve_call(clv_server *server, int fd, clv_error *err)
+{
+    clv_auto(clv_message) call = CLV_MESSAGE_INIT;
+    clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
+    clv_error fault = {.code = CLV_OK};
+    clv_status status = clv_call_read(fd, &call, &fault);
+    if (status == CLV_CLOSED || status == CLV_DEADLINE || status == CLV_SYSTEM)
+        return clv_fail(err, status, "%s", fault.text);
+    if (status != CLV_OK) {
+        if (clv_call_fault(fd, &fault, NULL) != CLV_OK)
+            return clv_fail(err, CLV_CLOSED, "the peer closed the connection");
+        return clv_fail(err, status, "%s", fault.text);
+    }
+    if (server->handler(server->context, &call, &answer, &fault) != CLV_OK)
+        return clv_call_fault(fd, &fault, err);
+    return clv_call_answer(fd, answer.json, clv_buf_bytes(&answer.data), err);
+}
+
+static void *run_connection(void *argument)
+{
+    struct slot *slot = argument;
+    clv_server *server = slot->server;
+    clv_error err = {.code = CLV_OK};
+    while (serve_call(server, slot->fd, &err) == CLV_OK)
+        continue;
+    if (err.code != CLV_CLOSED)
+        clv_log_failure(CLV_LOG_INFO, "connection.dropped", NULL, &err);
+
+    pthread_mutex_lock(&server->lock);
+    close(slot->fd);
+    slot->fd = -1;
+    server->used--;
+    pthread_cond_signal(&server->freed);
+    pthread_mutex_unlock(&server->lock);
+    return NULL;
+}
+
+/* The caller holds the lock and knows that a slot is free. */
+static void start_connection(clv_server *server, int fd)
+{
+    pthread_t thread;
+    struct slot *slot = server->slot;
+    while (slot->fd >= 0)
+        slot++;
+    slot->fd = fd;
+    server->used++;
+    if (clv_socket_timeout(fd, server->idle_ms, NULL) == CLV_OK &&
+        pthread_create(&thread, NULL, run_connection, slot) == 0) {
+        pthread_detach(thread);
+        return;
+    }
+    close(fd);
+    slot->fd = -1;
+    server->used--;
+}
+
+static void *run_acceptor(void *argument)
+{
+    clv_server *server = argument;
+    struct pollfd wait[] = {{.fd = server->listen_fd, .events = POLLIN},
+                            {.fd = server->stop_fd, .events = POLLIN}};
+    for (;;) {
+        if (poll(wait, 2, -1) < 0 && errno != EINTR)
+            return NULL;
+        if (wait[1].revents != 0)
+            return NULL;
+        if (wait[0].revents == 0)
+            continue;
+        int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+            continue;
+        pthread_mutex_lock(&server->lock);
+        if (server->used < server->max_connections)
+            start_connection(server, fd);
+        else
+            close(fd); /* refused at once: a queue would let a flood delay everybody */
+        pthread_mutex_unlock(&server->lock);
+    }
+}
+
+clv_status clv_server_start(int listen_fd, size_t max_connections, int idle_ms,
+                            clv_call_handler handler, void *context, clv_server **out,
+                            clv_error *err)
+{
+    clv_server *server = calloc(1, sizeof *server);
+    struct slot *slot = calloc(max_connections, sizeof *slot);
+    int stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (server == NULL || slot == NULL || stop_fd < 0) {
+        free(server);
+        free(slot);
+        clv_fd_drop(&stop_fd);
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for a server");
+    }
+    for (size_t i = 0; i < max_connections; i++)
+        slot[i] = (struct slot){server, -1};
+    *server = (clv_server){.handler = handler,
+                           .context = context,
+                           .listen_fd = listen_fd,
+                           .stop_fd = stop_fd,
+                           .idle_ms = idle_ms,
+                           .max_connections = max_connections,
+                           .slot = slot};
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->freed, NULL);
+    if (pthread_create(&server->acceptor, NULL, run_acceptor, server) != 0) {
+        close(stop_fd);
+        free(slot);
+        free(server);
+        return clv_fail(err, CLV_SYSTEM, "no thread for a server: %m");
+    }
+    *out = server;
+    return CLV_OK;
+}
+
+void clv_server_free(clv_server **server)
+{
+    clv_server *s = *server;
+    if (s == NULL)
+        return;
+    uint64_t one = 1;
+    ssize_t told = write(s->stop_fd, &one, sizeof one);
+    (void)told; /* an eventfd takes it */
+    pthread_join(s->acceptor, NULL);
+
+    pthread_mutex_lock(&s->lock);
+    /* A peer between two calls is let go at once; a call under way is answered first. */
+    for (size_t i = 0; i < s->max_connections; i++) {
+        if (s->slot[i].fd >= 0)
+            shutdown(s->slot[i].fd, SHUT_RD);
+    }
+    while (s->used > 0)
+        pthread_cond_wait(&s->freed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+
+    close(s->listen_fd);
+    close(s->stop_fd);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->freed);
+    free(s->slot);
+    free(s);
+    *server = NULL;
+}
