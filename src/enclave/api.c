@@ -23,7 +23,7 @@ typedef struct peer {
 /* One request and its answer. */
 typedef struct exchange {
     clv_request request;
-    clv_error refusal; /* of the body; answered once the body has come */
+    clv_error refusal; /* answered once the body has come */
 } exchange;
 
 __attribute__((format(printf, 2, 0))) static void log_library(void *with, const char *format,
@@ -205,13 +205,17 @@ static enum MHD_Result begin(clv_api *api, struct MHD_Connection *connection, co
     clv_http_head head;
     clv_error err = {0};
     read_head(connection, path, method, &head);
-    if (clv_request_begin(&x->request, api->enclave, &at->agent, &head, &err) != CLV_OK)
+    if (clv_request_begin(&x->request, api->enclave, &at->agent, &head, &err) == CLV_OK)
+        return MHD_YES;
+    /* A client that waits for "100 Continue" is told at once. One that is sending already would
+     * lose the answer to a connection reset: it is answered when its body has been thrown away. */
+    if (MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL)
         return refuse(connection, x, &err);
+    x->refusal = err;
     return MHD_YES;
 }
 
-/* Too slow: the connection is closed. Refused: the rest is read and thrown away, for the library
- * answers only after the body. */
+/* Too slow: the connection is closed. Refused: the rest is thrown away as it comes. */
 static enum MHD_Result take_body(exchange *x, const char *data, size_t n)
 {
     if (clv_request_age_ms(&x->request) > CLV_API_BODY_MS)
