@@ -15,10 +15,10 @@ AGENT = os.path.join(os.environ["CLAVIGER_SOURCE"], "examples", "python", "agent
 
 class WholeLife(Case):
     def test_state_survives_the_death_of_the_enclave(self):
-        status, headers, body = self.api("PUT", "/v1/state/memory", SEALED)
+        status, headers, body = self.api("PUT", "/v1/state/life", SEALED)
         self.assertEqual((status, headers["ETag"]), (201, '"1"'), body)
         self.stack.restart_enclave()
-        status, headers, body = self.api("GET", "/v1/state/memory")
+        status, headers, body = self.api("GET", "/v1/state/life")
         self.assertEqual((status, headers["ETag"], body), (200, '"1"', SEALED))
 
     def test_the_store_never_holds_plaintext(self):
@@ -156,12 +156,11 @@ class BadInput(Case):
         def pieces():
             for _ in range(33):
                 yield bytes(1 << 20)
-        answer = self.api("PUT", "/v1/state/a", pieces(), {"Transfer-Encoding": "chunked"})
+        answer = self.api("PUT", "/v1/state/a", pieces())
         self.refused(answer, 413, "too-large")
 
     def test_a_chunked_body_is_sealed_whole(self):
-        answer = self.api("PUT", "/v1/state/pieces", iter([b"one ", b"two ", b"three"]),
-                          {"Transfer-Encoding": "chunked"})
+        answer = self.api("PUT", "/v1/state/pieces", iter([b"one ", b"two ", b"three"]))
         self.assertEqual(answer[0], 201, answer)
         self.assertEqual(self.api("GET", "/v1/state/pieces")[2], b"one two three")
 
