@@ -8,6 +8,7 @@
 #include <base/time.h>
 #include <cli/input.h>
 #include <cli/report.h>
+#include <cli/verify_policy.h>
 
 /* A member that the document must carry, where the command line names one. */
 typedef struct expected {
@@ -20,11 +21,14 @@ typedef struct settings {
     uint8_t root_sha256[CLV_ROOT_DIGEST_SIZE];
     uint64_t at_ms, max_age_ms;
     clv_pcrs pcrs;
+    clv_policy *policy;
+    const char *policy_path, *baseline;
     expected nonce, user_data, public_key;
 } settings;
 
 static void settings_drop(settings *s)
 {
+    clv_policy_free(&s->policy);
     clv_buf_drop(&s->nonce.value);
     clv_buf_drop(&s->user_data.value);
     clv_buf_drop(&s->public_key.value);
@@ -85,6 +89,20 @@ static clv_status take_root(void *into, const char *value, clv_error *err)
     return clv_hex_decode_exact(clv_bytes_of(value), s->root_sha256, sizeof s->root_sha256, err);
 }
 
+static clv_status take_policy(void *into, const char *value, clv_error *err)
+{
+    (void)err;
+    ((settings *)into)->policy_path = value;
+    return CLV_OK;
+}
+
+static clv_status take_baseline(void *into, const char *value, clv_error *err)
+{
+    (void)err;
+    ((settings *)into)->baseline = value;
+    return CLV_OK;
+}
+
 static clv_status take_expected(expected *member, const char *value, clv_error *err)
 {
     if (member->given)
@@ -130,6 +148,10 @@ static const clv_option options[] = {
     {"max-age", "SECONDS", "refuse a document older than this, or from the future", take_max_age},
     {"nitrotpm", NULL, "require a NitroTPM document in place of an enclave's", take_nitrotpm},
     {"root-sha256", "HEX", "the root's digest (default: AWS Nitro Enclaves G1)", take_root},
+    {"policy", "FILE", "a policy whose root, pins and measurement the document must have",
+     take_policy},
+    {"baseline", "FILE", "with --policy: releases, signed in FILE.minisig, one of which must match",
+     take_baseline},
     {"nonce", "HEX|@FILE", "the nonce that the document must carry", take_nonce},
     {"user-data", "HEX|@FILE", "the user_data that the document must carry", take_user_data},
     {"public-key", "HEX|@FILE", "the public_key that the document must carry", take_public_key},
@@ -181,7 +203,9 @@ static clv_status verify_genuine(const settings *s, clv_bytes bytes, clv_documen
     clv_verify_options_init(&verify);
     verify.kind = s->nitrotpm ? CLV_KIND_NITROTPM : CLV_KIND_ENCLAVE;
     verify.at_ms = s->at_ms;
-    if (s->root_given)
+    if (s->policy != NULL)
+        memcpy(verify.root_sha256, s->policy->root_sha256, sizeof verify.root_sha256);
+    else if (s->root_given)
         memcpy(verify.root_sha256, s->root_sha256, sizeof verify.root_sha256);
     clv_status status = clv_document_verify(bytes, &verify, document, err);
     if (status != CLV_ATT_CERT_EXPIRED || s->at_ms == CLV_AT_DOCUMENT)
@@ -197,6 +221,8 @@ static clv_status judge(const settings *s, clv_bytes bytes, clv_document *docume
         CLV_TRY(check_age(s, document, err));
     if (s->forbid_debug && clv_pcrs_debug(&document->pcrs))
         return clv_fail(err, CLV_ATT_DEBUG, "expected a measured image, found debug mode");
+    if (s->policy != NULL)
+        CLV_TRY(clv_verify_policy_check(s->policy, s->baseline, document, err));
     if (s->pcrs.present != 0)
         CLV_TRY(clv_pcrs_match(&document->pcrs, &s->pcrs, err));
     return check_binding(s, document, err);
@@ -223,6 +249,8 @@ static clv_status checked_list(const settings *s, json_t *list, clv_error *err)
         {true, "root"},
         {s->max_age_given, "age"},
         {s->forbid_debug, "debug"},
+        {s->policy != NULL, "policy"},
+        {s->baseline != NULL, "baseline"},
         {s->pcrs.present != 0, "pcrs"},
         {s->nonce.given, "nonce"},
         {s->user_data.given, "user_data"},
@@ -249,6 +277,13 @@ static clv_status print_verdict_json(const settings *s, const clv_document *docu
     return clv_print_json(object, err);
 }
 
+/* Whether anything that was asked for tells one image from another. */
+static bool identifies_image(const settings *s)
+{
+    return s->pcrs.present != 0 || s->baseline != NULL ||
+           (s->policy != NULL && s->policy->pins.present != 0);
+}
+
 static clv_status print_verdict(const settings *s, const clv_document *document, clv_error *err)
 {
     char at[CLV_TIME_TEXT_SIZE];
@@ -263,9 +298,19 @@ static clv_status print_verdict(const settings *s, const clv_document *document,
                    s->at_ms == CLV_AT_DOCUMENT ? " only" : " and at ",
                    s->at_ms == CLV_AT_DOCUMENT ? "" : at);
     clv_print_line("checked", "%.*s", (int)names.n, (const char *)names.p);
-    if (s->pcrs.present == 0)
-        clv_print_line("NOT CHECKED", "which image it is: name registers with --pcr");
+    if (!identifies_image(s))
+        clv_print_line("NOT CHECKED", "which image it is: name registers with --pcr, or a policy "
+                                      "with pins or a baseline");
     return clv_print_document(document, err);
+}
+
+static clv_status check_settings(const settings *s, clv_error *err)
+{
+    if (s->policy_path != NULL && s->root_given)
+        return clv_fail(err, CLV_USAGE, "expected --policy or --root-sha256, found both");
+    if (s->policy_path == NULL && s->baseline != NULL)
+        return clv_fail(err, CLV_USAGE, "expected --policy with --baseline, found none");
+    return CLV_OK;
 }
 
 static clv_status run(int count, char **arguments, clv_error *err)
@@ -276,7 +321,10 @@ static clv_status run(int count, char **arguments, clv_error *err)
     const char *form;
     clv_document document;
     CLV_TRY(clv_command_options(&clv_command_verify, count, arguments, &s, 1, 1, &operand, err));
+    CLV_TRY(check_settings(&s, err));
     clv_status status = clv_input_read(arguments[operand], &bytes, &form, err);
+    if (status == CLV_OK && s.policy_path != NULL)
+        status = clv_verify_policy_read(s.policy_path, &s.policy, err);
     if (status == CLV_OK)
         status = judge(&s, clv_buf_bytes(&bytes), &document, err);
     if (status != CLV_OK) {

@@ -15,6 +15,7 @@ CLAVIGER = BUILD / "src" / "cli" / "claviger"
 OK, USAGE, INPUT, SIGNATURE, IDENTITY, TIME = 0, 2, 3, 4, 5, 6
 WITH_USER_DATA = "046-signalapp-libsignal.bin"
 DEBUG = "001-ppmag-aws-nitro-enclaves-attestation.bin"
+AWS_ROOT = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 NITROTPM = "130-lockboot-vaportpm.bin"
 
 
@@ -142,6 +143,34 @@ class RealDocuments(Case):
         self.refuses(IDENTITY, "att-public-key", *at, "--public-key", "")
         self.refuses(SIGNATURE, "att-cert-root", *at, "--root-sha256", "00" * 32)
         self.refuses(TIME, "att-stale", *at, "--max-age", "60")
+
+    def policy(self, directory, **attestation):
+        path = pathlib.Path(directory) / "policy.json"
+        path.write_text(json.dumps({
+            "version": 1, "enclave": "test",
+            "attestation": {"root_sha256": AWS_ROOT, "pcrs": {"8": "11" * 48}, **attestation},
+            "kms": {"region": "us-east-1", "endpoint": "https://kms.us-east-1.amazonaws.com",
+                    "ca_file": "/etc/claviger/roots.pem"},
+            "keys": {"state": {
+                "key_id": "arn:aws:kms:us-east-1:123456789012:key/"
+                          "1234abcd-12ab-34cd-56ef-1234567890ab",
+                "operations": ["Decrypt"], "encryption_context": {}}},
+            "agents": [{"uid": 1000, "may": ["unseal:state"]}]}))
+        return path
+
+    def test_a_policy_is_demanded_whole(self):
+        with tempfile.TemporaryDirectory() as directory:
+            at = ["verify", "--at", "doc", "--policy"]
+            # No genuine document of the vectors has a policy measured into PCR16.
+            self.refuses(IDENTITY, "att-pcr-missing", *at, self.policy(directory), self.file)
+            self.refuses(IDENTITY, "att-debug", *at, self.policy(directory),
+                         VECTORS / "attestation" / DEBUG)
+            other = self.policy(directory, root_sha256="11" * 32)
+            self.refuses(SIGNATURE, "att-cert-root", *at, other, self.file)
+            other.write_text("{}")
+            self.assertEqual(claviger(*at, other, self.file).returncode, INPUT)
+            self.refuses(USAGE, "usage", *at, other, "--root-sha256", AWS_ROOT, self.file)
+            self.refuses(USAGE, "usage", "verify", "--baseline", other, self.file)
 
     def test_a_member_can_be_compared_with_a_file(self):
         document = json.loads(claviger("inspect", "--json", self.file).stdout)
