@@ -17,7 +17,7 @@
 
 typedef struct clv_certificate {
     X509 *x509;
-    EVP_PKEY *key;        /* borrowed from x509 */
+    EVP_PKEY *key;
     int64_t not_before_s; /* since 1970, both ends inclusive */
     int64_t not_after_s;
     bool has_basic, ca;
