@@ -1,0 +1,161 @@
+#include <parent/services.h>
+
+#include <base/file.h>
+#include <base/log.h>
+#include <parent/credentials.h>
+
+#define BASELINE_MAX  65536
+#define SIGNATURE_MAX 4096
+
+typedef struct request {
+    const char *name;
+    int64_t generation;
+    clv_bytes data;
+} request;
+
+typedef clv_status (*service)(clv_parent *parent, const request *r, clv_message *answer,
+                              clv_error *err);
+
+static clv_status answer_json(clv_message *answer, json_t *json, clv_error *err)
+{
+    answer->json = json;
+    return json != NULL ? CLV_OK : clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
+}
+
+static clv_status baseline(clv_parent *parent, const request *r, clv_message *answer,
+                           clv_error *err)
+{
+    (void)r;
+    clv_auto(clv_buf) signature = CLV_BUF_INIT;
+    const char *text;
+    if (parent->baseline == NULL)
+        return clv_fail(err, CLV_STATE_NOT_FOUND, "this parent has no baseline");
+    CLV_TRY(clv_file_read(parent->baseline, BASELINE_MAX, &answer->data, err));
+    CLV_TRY(clv_file_read(parent->baseline_sig, SIGNATURE_MAX, &signature, err));
+    CLV_TRY(clv_buf_text(&signature, &text, err));
+    return answer_json(answer, json_pack("{s:s}", "signature", text), err);
+}
+
+static clv_status credentials(clv_parent *parent, const request *r, clv_message *answer,
+                              clv_error *err)
+{
+    (void)r;
+    CLV_TRY(clv_credentials_fetch(parent->credentials, &answer->data, err));
+    return answer_json(answer, json_object(), err);
+}
+
+static clv_status state_get(clv_parent *parent, const request *r, clv_message *answer,
+                            clv_error *err)
+{
+    int64_t generation;
+    CLV_TRY(clv_store_get(parent->store, r->name, &generation, &answer->data, err));
+    return answer_json(answer, json_pack("{s:I}", "generation", (json_int_t)generation), err);
+}
+
+static clv_status state_put(clv_parent *parent, const request *r, clv_message *answer,
+                            clv_error *err)
+{
+    CLV_TRY(clv_store_put(parent->store, r->name, r->generation, r->data, err));
+    return answer_json(answer, json_pack("{s:I}", "generation", (json_int_t)r->generation), err);
+}
+
+static clv_status state_delete(clv_parent *parent, const request *r, clv_message *answer,
+                               clv_error *err)
+{
+    CLV_TRY(clv_store_delete(parent->store, r->name, r->generation, err));
+    return answer_json(answer, json_object(), err);
+}
+
+static clv_status state_list(clv_parent *parent, const request *r, clv_message *answer,
+                             clv_error *err)
+{
+    json_t *list = NULL;
+    CLV_TRY(clv_store_list(parent->store, r->name, &list, err));
+    return answer_json(answer, json_pack("{s:o}", "states", list), err);
+}
+
+static clv_status key_get(clv_parent *parent, const request *r, clv_message *answer, clv_error *err)
+{
+    CLV_TRY(clv_store_key_get(parent->store, r->name, &answer->data, err));
+    return answer_json(answer, json_object(), err);
+}
+
+static clv_status key_put(clv_parent *parent, const request *r, clv_message *answer, clv_error *err)
+{
+    CLV_TRY(clv_store_key_put(parent->store, r->name, r->data, err));
+    return answer_json(answer, json_object(), err);
+}
+
+/* What each call takes; the rest is refused. */
+static const struct service_form {
+    const char *op;
+    service answer;
+    const char *name; /* the member that names something; NULL: none */
+    bool generation, data;
+} service_table[] = {
+    {"baseline", baseline, NULL, false, false},
+    {"credentials", credentials, NULL, false, false},
+    {"state.get", state_get, "name", false, false},
+    {"state.put", state_put, "name", true, true},
+    {"state.delete", state_delete, "name", true, false},
+    {"state.list", state_list, "prefix", false, false},
+    {"key.get", key_get, "name", false, false},
+    {"key.put", key_put, "name", false, true},
+};
+
+static const struct service_form *find_form(const char *op)
+{
+    for (size_t i = 0; i < sizeof service_table / sizeof service_table[0]; i++) {
+        if (strcmp(service_table[i].op, op) == 0)
+            return &service_table[i];
+    }
+    return NULL;
+}
+
+/* The enclave's daemon is honest, but what speaks on this address may be something else. */
+static clv_status read_request(const clv_message *call, const struct service_form **form,
+                               request *out, clv_error *err)
+{
+    clv_json_reader r;
+    const char *op;
+    CLV_TRY(clv_json_open(&r, call->json, "", err));
+    CLV_TRY(clv_json_need_text(&r, "op", &op, err));
+    *form = find_form(op);
+    if (*form == NULL)
+        return clv_fail(err, CLV_REQUEST_FORMAT, "op: expected a known call, found \"%.40s\"", op);
+    if ((*form)->name != NULL)
+        CLV_TRY(clv_json_need_text(&r, (*form)->name, &out->name, err));
+    if ((*form)->generation)
+        CLV_TRY(
+            clv_json_need_integer(&r, "generation", 1, CLV_GENERATION_MAX, &out->generation, err));
+    CLV_TRY(clv_json_done(&r, err));
+    bool prefix = (*form)->name != NULL && strcmp((*form)->name, "prefix") == 0;
+    if (out->name != NULL && (strlen(out->name) > CLV_STORE_NAME_MAX || (!prefix && !*out->name)))
+        return clv_fail(err, CLV_STATE_NAME, "%s: expected 1 to %d bytes, found %zu", (*form)->name,
+                        CLV_STORE_NAME_MAX, strlen(out->name));
+    if (!(*form)->data && call->data.n > 0)
+        return clv_fail(err, CLV_REQUEST_FORMAT, "%s: expected no data, found %zu bytes", op,
+                        call->data.n);
+    if ((*form)->data && call->data.n == 0)
+        return clv_fail(err, CLV_REQUEST_FORMAT, "%s: expected data, found none", op);
+    out->data = clv_buf_bytes(&call->data);
+    return CLV_OK;
+}
+
+clv_status clv_services_answer(void *context, const clv_message *call, clv_message *answer,
+                               clv_error *err)
+{
+    const struct service_form *form = NULL;
+    request r = {NULL, 0, {NULL, 0}};
+    clv_error fault = {.code = CLV_OK};
+    clv_status status = read_request(call, &form, &r, &fault);
+    if (status == CLV_OK)
+        status = form->answer(context, &r, answer, &fault);
+    if (status == CLV_OK)
+        return CLV_OK;
+    clv_log_failure(status == CLV_STATE_NOT_FOUND ? CLV_LOG_DEBUG : CLV_LOG_WARNING,
+                    form != NULL ? form->op : "call.refused", NULL, &fault);
+    if (err != NULL)
+        *err = fault;
+    return status;
+}
