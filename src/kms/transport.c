@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
+#include <linux/vm_sockets.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
@@ -35,8 +37,9 @@ struct clv_https {
     bool relayed, fresh;
     clv_address relay;
     clv_buf ca;
-    struct curl_slist *resolve;                   /* the endpoint's name, without a resolver */
-    CURLSH *share;                                /* TLS sessions */
+    struct curl_slist *connect_to; /* a relay over TCP */
+    struct curl_slist *resolve;    /* a relay over vsock: the name, without a resolver */
+    CURLSH *share;                 /* TLS sessions */
     pthread_mutex_t share_lock[SHARED_DATA_LAST]; /* each protects one kind of data in share */
 
     pthread_mutex_t lock;        /* protects the members below */
@@ -51,9 +54,9 @@ typedef struct exchange {
     const clv_https_request *request;
     clv_https_answer *answer;
     uint64_t deadline_ms;
+    struct curl_sockaddr *peer; /* of the connection being made: see open_vsock() */
     unsigned sent;
     bool too_large;
-    clv_error dial;
     char curl_error[CURL_ERROR_SIZE];
 } exchange;
 
@@ -141,17 +144,28 @@ static clv_status open_share(clv_https *https, clv_error *err)
     return CLV_OK;
 }
 
-/* The name leads to an address that is never connected to: open_socket() dials the relay. */
+static clv_status make_list(const char *entry, struct curl_slist **out, clv_error *err)
+{
+    *out = curl_slist_append(NULL, entry);
+    return *out != NULL ? CLV_OK : clv_fail(err, CLV_NO_MEMORY, "no memory for an HTTPS client");
+}
+
 static clv_status open_relay(clv_https *https, const char *relay, clv_error *err)
 {
+    char entry[HOST_MAX + 200];
     CLV_TRY(clv_address_parse(relay, &https->relay, err));
-    char entry[HOST_MAX + 32];
-    snprintf(entry, sizeof entry, "%s:%u:127.0.0.1", https->host, https->port);
-    https->resolve = curl_slist_append(NULL, entry);
-    if (https->resolve == NULL)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for an HTTPS client");
     https->relayed = true;
-    return CLV_OK;
+    switch (https->relay.sa.ss_family) {
+    case AF_UNIX:
+        return CLV_OK;
+    case AF_VSOCK:
+        /* An address that is never connected to. */
+        snprintf(entry, sizeof entry, "%s:%u:127.0.0.1", https->host, https->port);
+        return make_list(entry, &https->resolve, err);
+    default:
+        snprintf(entry, sizeof entry, "::%s", https->relay.text + strlen("tcp:"));
+        return make_list(entry, &https->connect_to, err);
+    }
 }
 
 clv_status clv_https_open(const clv_https_options *options, clv_https **out, clv_error *err)
@@ -192,6 +206,7 @@ void clv_https_free(clv_https **pointer)
         curl_easy_cleanup(https->idle[i]);
     curl_share_cleanup(https->share);
     curl_slist_free_all(https->resolve);
+    curl_slist_free_all(https->connect_to);
     clv_buf_drop(&https->ca);
     for (size_t i = 0; i < SHARED_DATA_LAST; i++)
         pthread_mutex_destroy(&https->share_lock[i]);
@@ -264,24 +279,31 @@ static void give_slot(clv_https *https, CURL *easy)
 
 /* -- callbacks ---------------------------------------------------------------------------- */
 
-static curl_socket_t open_socket(void *with, curlsocktype purpose, struct curl_sockaddr *address)
+/*
+ * libcurl knows no AF_VSOCK. It lets us make the socket, but 7.88 connects even one that is
+ * connected already (curl issue 10626), and prints the peer's address between making and
+ * connecting, which it can for the internet's families only. So the socket is ours, and the
+ * address is put in its place in the last callback before connect().
+ */
+static curl_socket_t open_vsock(void *with, curlsocktype purpose, struct curl_sockaddr *peer)
 {
     exchange *x = with;
     (void)purpose;
-    (void)address;
-    int fd = -1;
-    int timeout_ms = remaining_ms(x->deadline_ms);
-    if (clv_dial(&x->https->relay, timeout_ms > 0 ? timeout_ms : 1, &fd, &x->dial) != CLV_OK)
-        return CURL_SOCKET_BAD;
-    return fd;
+    x->peer = peer;
+    int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd >= 0 ? fd : CURL_SOCKET_BAD;
 }
 
-static int socket_is_connected(void *with, curl_socket_t fd, curlsocktype purpose)
+static int aim_vsock(void *with, curl_socket_t fd, curlsocktype purpose)
 {
-    (void)with;
+    exchange *x = with;
     (void)fd;
     (void)purpose;
-    return CURL_SOCKOPT_ALREADY_CONNECTED;
+    _Static_assert(sizeof(struct sockaddr_vm) <= sizeof x->peer->addr,
+                   "a vsock address fits where libcurl keeps its own");
+    memcpy(&x->peer->addr, &x->https->relay.sa, sizeof(struct sockaddr_vm));
+    x->peer->addrlen = sizeof(struct sockaddr_vm);
+    return CURL_SOCKOPT_OK;
 }
 
 /* Called once for each time that the request is about to be sent. libcurl would send it again on
@@ -414,11 +436,18 @@ static CURLcode set_connection(CURL *easy, exchange *x)
     SET(CURLOPT_MAXCONNECTS, 1L);
     SET(CURLOPT_FRESH_CONNECT, x->https->fresh ? 1L : 0L);
     SET(CURLOPT_FORBID_REUSE, x->https->fresh ? 1L : 0L);
-    if (x->https->relayed) {
-        SET(CURLOPT_RESOLVE, x->https->resolve);
-        SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    if (!x->https->relayed)
+        return code;
+    const struct sockaddr_un *path = (const struct sockaddr_un *)&x->https->relay.sa;
+    SET(CURLOPT_CONNECT_TO, x->https->connect_to);
+    SET(CURLOPT_RESOLVE, x->https->resolve);
+    if (x->https->relay.sa.ss_family == AF_UNIX) {
+        SET(CURLOPT_UNIX_SOCKET_PATH, path->sun_path);
+    } else if (x->https->relay.sa.ss_family == AF_VSOCK) {
+        SET(CURLOPT_OPENSOCKETFUNCTION, open_vsock);
         SET(CURLOPT_OPENSOCKETDATA, x);
-        SET(CURLOPT_SOCKOPTFUNCTION, socket_is_connected);
+        SET(CURLOPT_SOCKOPTFUNCTION, aim_vsock);
+        SET(CURLOPT_SOCKOPTDATA, x);
     }
     return code;
 }
@@ -490,14 +519,13 @@ static clv_status report(CURLcode curl, const exchange *x, clv_error *err)
                         "%.100s: expected an answer of at most %zu bytes, "
                         "found more",
                         x->https->authority, x->request->body_max);
-    if (x->dial.code != CLV_OK)
-        return clv_fail(err, x->dial.code == CLV_DEADLINE ? CLV_KMS_TIMEOUT : CLV_KMS_CONNECT,
-                        "%.100s through the relay: %.300s", x->https->authority, x->dial.text);
     if (curl == CURLE_ABORTED_BY_CALLBACK)
         reason = "the kept connection was closed before it answered";
     if (curl == CURLE_SSL_CONNECT_ERROR && lost_in_handshake(reason))
         code = CLV_KMS_CONNECT;
-    return clv_fail(err, code, "%.100s: %.300s", x->https->authority, reason);
+    return clv_fail(err, code, "%.100s%s%.100s: %.250s", x->https->authority,
+                    x->https->relayed ? " through " : "",
+                    x->https->relayed ? x->https->relay.text : "", reason);
 }
 
 static clv_status post_on(CURL *easy, exchange *x, clv_error *err)

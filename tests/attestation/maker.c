@@ -438,6 +438,12 @@ void maker_make(const maker *m, const maker_knobs *knobs, clv_buf *document,
         clv_buf_drop(&der[i]);
 }
 
+void maker_sign(const clv_document *document, EVP_PKEY *leaf, clv_buf *out)
+{
+    static const maker_knobs right = RIGHT;
+    encode(document, &right, NULL, leaf, out);
+}
+
 void maker_remake(const clv_document *document, const maker_knobs *knobs, clv_buf *out)
 {
     MUST(document->signature.n == 2 * HALF);

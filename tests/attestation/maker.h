@@ -228,6 +228,9 @@ void maker_drop(maker *m);
 void maker_make(const maker *m, const maker_knobs *knobs, clv_buf *document,
                 uint8_t root_sha256[CLV_ROOT_DIGEST_SIZE]);
 
+/* A document of these values as they stand, signed with this key: for a module that is asked. */
+void maker_sign(const clv_document *document, EVP_PKEY *leaf, clv_buf *out);
+
 /*
  * What another document says, encoded again by these knobs, under its old signature: the
  * certificates' knobs and those of the signature that need a key do nothing.
