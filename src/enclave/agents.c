@@ -23,15 +23,16 @@ void clv_agents_drop(clv_agents *agents)
     pthread_mutex_destroy(&agents->lock);
 }
 
-/* The row of this uid, or a free one; NULL when there is neither. The lock is held. */
-static struct clv_agent_row *row_of(clv_agents *agents, uint32_t uid)
+/* The row of this uid, or a free one where `make` asks for it; NULL when there is none. The lock
+ * is held. */
+static struct clv_agent_row *row_of(clv_agents *agents, uint32_t uid, bool make)
 {
     struct clv_agent_row *free_row = NULL;
     for (size_t i = 0; i < CLV_AGENT_ROWS; i++) {
         struct clv_agent_row *row = &agents->row[i];
         if (row->used && row->uid == uid)
             return row;
-        if (!row->used && free_row == NULL)
+        if (make && !row->used && free_row == NULL)
             free_row = row;
     }
     if (free_row != NULL)
@@ -42,7 +43,7 @@ static struct clv_agent_row *row_of(clv_agents *agents, uint32_t uid)
 bool clv_agents_connect(clv_agents *agents, uint32_t uid)
 {
     pthread_mutex_lock(&agents->lock);
-    struct clv_agent_row *row = row_of(agents, uid);
+    struct clv_agent_row *row = row_of(agents, uid, true);
     bool room = row != NULL && row->connections < CLV_AGENT_CONNECTIONS_MAX;
     if (room)
         row->connections++;
@@ -53,7 +54,7 @@ bool clv_agents_connect(clv_agents *agents, uint32_t uid)
 void clv_agents_disconnect(clv_agents *agents, uint32_t uid)
 {
     pthread_mutex_lock(&agents->lock);
-    struct clv_agent_row *row = row_of(agents, uid);
+    struct clv_agent_row *row = row_of(agents, uid, false);
     if (row != NULL && row->connections > 0)
         row->connections--;
     if (row != NULL && row->connections == 0)
@@ -64,7 +65,7 @@ void clv_agents_disconnect(clv_agents *agents, uint32_t uid)
 clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n, clv_error *err)
 {
     pthread_mutex_lock(&agents->lock);
-    struct clv_agent_row *row = row_of(agents, uid);
+    struct clv_agent_row *row = row_of(agents, uid, false);
     bool room = row != NULL && n <= CLV_AGENT_BYTES_MAX - row->bytes;
     if (room)
         row->bytes += n;
@@ -79,7 +80,7 @@ clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n, clv
 void clv_agents_give_bytes(clv_agents *agents, uint32_t uid, size_t n)
 {
     pthread_mutex_lock(&agents->lock);
-    struct clv_agent_row *row = row_of(agents, uid);
+    struct clv_agent_row *row = row_of(agents, uid, false);
     if (row != NULL)
         row->bytes -= n < row->bytes ? n : row->bytes;
     pthread_mutex_unlock(&agents->lock);

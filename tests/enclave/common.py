@@ -45,6 +45,7 @@ class Case(unittest.TestCase):
     """Tests of one class share a stack, started with the class's policy()."""
 
     stack: Stack
+    stack_type = Stack
 
     @classmethod
     def policy(cls, stack: Stack) -> dict:
@@ -54,7 +55,7 @@ class Case(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.exit = contextlib.ExitStack()
         try:
-            cls.stack = cls.exit.enter_context(Stack())
+            cls.stack = cls.exit.enter_context(cls.stack_type())
             os.chmod(cls.stack.dir, 0o711)
             cls.stack.prepare()
             cls.stack.write_policy(cls.policy(cls.stack))

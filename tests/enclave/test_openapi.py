@@ -5,7 +5,7 @@ import pathlib
 import re
 import unittest
 
-from common import SEALED, Case
+from common import SEALED, Case  # also finds tests/lib
 from openapi import Description
 
 TEXT = (pathlib.Path(os.environ["CLAVIGER_SOURCE"]) / "docs" / "openapi.yaml").read_text()
