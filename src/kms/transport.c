@@ -57,6 +57,7 @@ typedef struct exchange {
     struct curl_sockaddr *peer; /* of the connection being made: see open_vsock() */
     unsigned sent;
     bool too_large;
+    long verify; /* OpenSSL's verdict on the certificate */
     char curl_error[CURL_ERROR_SIZE];
 } exchange;
 
@@ -521,6 +522,9 @@ static clv_status report(CURLcode curl, const exchange *x, clv_error *err)
                         x->https->authority, x->request->body_max);
     if (curl == CURLE_ABORTED_BY_CALLBACK)
         reason = "the kept connection was closed before it answered";
+    /* libcurl keeps the first sentence, which may be about a kept connection that had ended. */
+    if (curl == CURLE_PEER_FAILED_VERIFICATION && x->verify != X509_V_OK)
+        reason = X509_verify_cert_error_string(x->verify);
     if (curl == CURLE_SSL_CONNECT_ERROR && lost_in_handshake(reason))
         code = CLV_KMS_CONNECT;
     return clv_fail(err, code, "%.100s%s%.100s: %.250s", x->https->authority,
@@ -542,6 +546,7 @@ static clv_status post_on(CURL *easy, exchange *x, clv_error *err)
                         curl_easy_strerror(code));
 
     code = curl_easy_perform(easy);
+    curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &x->verify);
     ERR_clear_error();
     if (code != CURLE_OK)
         return report(code, x, err);
