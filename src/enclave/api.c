@@ -5,7 +5,7 @@
 
 #include <microhttpd.h>
 
-#include <enclave/request.h>
+#include <enclave/stream.h>
 
 #define HEAD_MEMORY ((size_t)32 * 1024) /* request line and headers of one connection */
 #define STACK_BYTES ((size_t)512 * 1024)
@@ -23,7 +23,8 @@ typedef struct peer {
 /* One request and its answer. */
 typedef struct exchange {
     clv_request request;
-    clv_error refusal; /* answered once the body has come */
+    clv_error refusal;  /* answered once the body has come */
+    clv_stream *stream; /* what the connection becomes, until it is that */
 } exchange;
 
 __attribute__((format(printf, 2, 0))) static void log_library(void *with, const char *format,
@@ -102,6 +103,7 @@ static void on_completed(void *with, struct MHD_Connection *connection, void **c
     if (x == NULL)
         return;
     clv_request_drop(&x->request);
+    clv_stream_free(&x->stream);
     free(x);
     *context = NULL;
 }
@@ -129,6 +131,7 @@ static void read_head(struct MHD_Connection *connection, const char *path, const
         {MHD_HTTP_HEADER_CONTENT_LENGTH, &out->content_length},
         {MHD_HTTP_HEADER_IF_MATCH, &out->if_match},
         {MHD_HTTP_HEADER_IF_NONE_MATCH, &out->if_none_match},
+        {MHD_HTTP_HEADER_UPGRADE, &out->upgrade},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         *wanted[i].to = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, wanted[i].name);
@@ -178,6 +181,37 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, const clv_
         if (header[i].when)
             result = MHD_add_response_header(wrapped, header[i].name, header[i].value);
     }
+    if (result == MHD_YES)
+        result = MHD_queue_response(connection, response->status, wrapped);
+    MHD_destroy_response(wrapped);
+    return result;
+}
+
+/* On the connection's own thread; an agent waits for the 101 before it sends more. */
+static void on_upgrade(void *with, struct MHD_Connection *connection, void *context,
+                       const char *early, size_t early_n, MHD_socket fd,
+                       struct MHD_UpgradeResponseHandle *handle)
+{
+    (void)with;
+    (void)connection;
+    (void)early;
+    exchange *x = context;
+    if (early_n == 0)
+        clv_stream_run(x->stream, fd);
+    clv_stream_free(&x->stream);
+    MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
+}
+
+static enum MHD_Result upgrade(struct MHD_Connection *connection, exchange *x,
+                               clv_response *response)
+{
+    struct MHD_Response *wrapped = MHD_create_response_for_upgrade(on_upgrade, NULL);
+    if (wrapped == NULL)
+        return MHD_NO;
+    x->stream = response->stream;
+    response->stream = NULL;
+    enum MHD_Result result =
+        MHD_add_response_header(wrapped, MHD_HTTP_HEADER_UPGRADE, CLV_STREAM_PROTOCOL);
     if (result == MHD_YES)
         result = MHD_queue_response(connection, response->status, wrapped);
     MHD_destroy_response(wrapped);
@@ -243,6 +277,8 @@ static enum MHD_Result on_request(void *with, struct MHD_Connection *connection,
         return refuse(connection, x, &x->refusal);
     clv_auto(clv_response) response = CLV_RESPONSE_INIT;
     clv_request_serve(&x->request, &response);
+    if (response.stream != NULL)
+        return upgrade(connection, x, &response);
     return send_answer(connection, &x->request, &response);
 }
 
@@ -255,7 +291,7 @@ clv_status clv_api_start(clv_enclave *enclave, int listen_fd, clv_api **out, clv
     /* No Date header: the wall clock in an enclave drifts, and nobody needs it. */
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
                      MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG |
-                     MHD_USE_SUPPRESS_DATE_NO_CLOCK;
+                     MHD_USE_SUPPRESS_DATE_NO_CLOCK | MHD_ALLOW_UPGRADE;
     api->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, api, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL,
         MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <enclave/problem.h>
+#include <enclave/stream.h>
 
 void clv_request_drop(clv_request *request)
 {
@@ -17,6 +18,7 @@ void clv_request_drop(clv_request *request)
 void clv_response_drop(clv_response *response)
 {
     clv_buf_drop(&response->body);
+    clv_stream_free(&response->stream);
 }
 
 static uint64_t now_us(void)
@@ -212,6 +214,10 @@ static clv_status check_body_head(const clv_route *route, const clv_http_head *h
         (sscanf(head->content_length, "%llu", &length) != 1 || length > route->body_max))
         return clv_fail(err, CLV_TOO_LARGE, "expected a body of at most %zu bytes, found %.24s",
                         route->body_max, head->content_length);
+    if (route->stream &&
+        (head->upgrade == NULL || strcasecmp(head->upgrade, CLV_STREAM_PROTOCOL) != 0))
+        return clv_fail(err, CLV_API_PARAMETER, "Upgrade: expected %s, found %.40s",
+                        CLV_STREAM_PROTOCOL, head->upgrade != NULL ? head->upgrade : "nothing");
     const char *json = "application/json";
     if (route->json && head->content_type != NULL &&
         strncasecmp(head->content_type, json, strlen(json)) != 0)

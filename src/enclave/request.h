@@ -24,6 +24,7 @@ typedef struct clv_http_head {
     const char *content_length;
     const char *if_match;
     const char *if_none_match;
+    const char *upgrade;
 } clv_http_head;
 
 typedef struct clv_request clv_request;
@@ -46,8 +47,9 @@ typedef struct clv_route {
     const char *verb_in_body; /* … on the key and the path that the body names */
     unsigned takes, needs;    /* query parameters: bits of clv_parameter */
     size_t body_max;
-    bool json;  /* the body must be application/json */
-    bool audit; /* each answer is worth a log line at level info */
+    bool json;   /* the body must be application/json */
+    bool audit;  /* each answer is worth a log line at level info */
+    bool stream; /* the connection is upgraded: stream.h */
     clv_route_serve serve;
 } clv_route;
 
@@ -81,11 +83,12 @@ struct clv_response {
     char allow[64];      /* the Allow header, when not "" */
     uint64_t generation; /* the ETag header, when not 0 */
     clv_buf body;
+    struct clv_stream *stream; /* what the connection becomes after a 101 */
 };
 
-#define CLV_RESPONSE_INIT               \
-    {                                   \
-        200, NULL, {0}, 0, CLV_BUF_INIT \
+#define CLV_RESPONSE_INIT                     \
+    {                                         \
+        200, NULL, {0}, 0, CLV_BUF_INIT, NULL \
     }
 void clv_request_drop(clv_request *request);
 void clv_response_drop(clv_response *response);

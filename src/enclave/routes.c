@@ -1,4 +1,5 @@
 #include <enclave/routes.h>
+#include <enclave/stream.h>
 #include <vault/derive.h>
 
 /* What sealing adds: per frame of CLV_SEAL_FRAME a sequence number, an IV and a tag (32 bytes),
@@ -54,6 +55,22 @@ const clv_route clv_routes[] = {
      .body_max = SEALED_MAX,
      .audit = true,
      .serve = clv_route_unseal},
+    {.method = "POST",
+     .path = "/v1/stream/seal",
+     .verb = "seal",
+     .takes = KEY | NAME,
+     .needs = NAME,
+     .audit = true,
+     .stream = true,
+     .serve = clv_route_stream_seal},
+    {.method = "POST",
+     .path = "/v1/stream/unseal",
+     .verb = "unseal",
+     .takes = KEY | NAME,
+     .needs = NAME,
+     .audit = true,
+     .stream = true,
+     .serve = clv_route_stream_unseal},
     {.method = "POST",
      .path = "/v1/keys/derive",
      .verb_in_body = "derive",

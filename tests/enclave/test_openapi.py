@@ -29,6 +29,8 @@ CALLS = {
         ("/v1/state/a", None, {}, 204), ("/v1/state/a", None, {}, 404)],
     ("POST", "/v1/seal"): [("/v1/seal?name=m", SEALED, {}, 200), ("/v1/seal", SEALED, {}, 400)],
     ("POST", "/v1/unseal"): [("/v1/unseal?name=m", b"not sealed", {}, 422)],
+    ("POST", "/v1/stream/seal"): [("/v1/stream/seal?name=m", None, {}, 400)],
+    ("POST", "/v1/stream/unseal"): [("/v1/stream/unseal?name=m", None, {}, 400)],
     ("POST", "/v1/keys/derive"): [
         ("/v1/keys/derive", json_of(KEY), JSON, 200), ("/v1/keys/derive", b"{}", JSON, 400)],
     ("POST", "/v1/keys/public"): [("/v1/keys/public", json_of(KEY), JSON, 200)],
