@@ -234,6 +234,7 @@ clv_status clv_call_use_key(clv_call *call, const clv_key *key, const clv_key_ne
                             clv_error *err)
 {
     json_array_append_new(call->resources, json_string(key->arn));
+    CLV_TRY(clv_grants_check_tokens(call, err));
     CLV_TRY(authorise(call, key, need, err));
     CLV_TRY(check_state(key, need, err));
     if (call->dry_run)

@@ -3,12 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <time.h>
 
 #include <base/clock.h>
 #include <base/json.h>
 #include <base/log.h>
 #include <sim/kms/audit.h>
 #include <sim/kms/caller.h>
+#include <sim/kms/faults.h>
 
 #define TARGET_PREFIX "TrentService."
 #define MEDIA_TYPE    "application/x-amz-json-1.1"
@@ -132,6 +134,31 @@ static clv_status read_parameters(clv_call *call, clv_bytes body, clv_error *err
     return clv_param_boolean(call, "DryRun", &call->dry_run, err);
 }
 
+static void wait_ms(int64_t ms)
+{
+    const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static clv_status fault_error(const clv_fault *fault, clv_error *err)
+{
+    clv_status code = clv_status_of_slug(fault->error);
+    return clv_fail(err, code != CLV_STATUS_COUNT ? code : CLV_KMS_INTERNAL, "%s",
+                    fault->message[0] != '\0' ? fault->message
+                                              : "A fault asked for by its operator");
+}
+
+/* Members of the rule over those of the answer; null removes one. */
+static void overlay(json_t *answer, json_t *over)
+{
+    for (void *i = json_object_iter(over); i != NULL; i = json_object_iter_next(over, i)) {
+        if (json_is_null(json_object_iter_value(i)))
+            json_object_del(answer, json_object_iter_key(i));
+        else
+            json_object_set(answer, json_object_iter_key(i), json_object_iter_value(i));
+    }
+}
+
 static clv_status run(clv_call *call, clv_error *err)
 {
     bool changes = (call->operation->flags & CLV_OP_CHANGES) != 0;
@@ -145,15 +172,30 @@ static clv_status run(clv_call *call, clv_error *err)
     return status;
 }
 
-static clv_status serve(clv_call *call, const clv_http_request *request, const char *source_ip,
-                        const char **name, clv_error *err)
+static clv_status authenticate_and_run(clv_call *call, const clv_http_request *request,
+                                       const char *source_ip, clv_error *err)
 {
-    CLV_TRY(prepare(call, err));
-    CLV_TRY(find_operation(request, name, &call->operation, err));
     CLV_TRY(clv_caller_authenticate(call->server, request, call->now_ms, &call->caller, err));
     CLV_TRY(add_global_conditions(call, source_ip, err));
     CLV_TRY(read_parameters(call, request->body, err));
     return run(call, err);
+}
+
+static clv_status serve(clv_call *call, const clv_http_request *request, const char *source_ip,
+                        const char **name, clv_fault *fault, clv_error *err)
+{
+    CLV_TRY(prepare(call, err));
+    CLV_TRY(find_operation(request, name, &call->operation, err));
+    bool hit = clv_faults_take(call->server->faults, call->operation->name, fault);
+    if (hit)
+        wait_ms(fault->latency_ms);
+    bool fails = hit && (fault->drop || fault->error[0] != '\0' || fault->status != 0);
+    if (fails && !fault->after)
+        return fault_error(fault, err);
+    CLV_TRY(authenticate_and_run(call, request, source_ip, err));
+    if (hit)
+        overlay(call->answer, fault->answer);
+    return fails ? fault_error(fault, err) : CLV_OK;
 }
 
 static void write_reply(const clv_call *call, clv_status status, const clv_error *found,
@@ -173,13 +215,18 @@ void clv_kms_handle(clv_kms_server *server, const clv_http_request *request, con
                     clv_reply *reply)
 {
     clv_auto(clv_call) call = {.server = server, .now_ms = clv_kms_now(server)};
+    clv_auto(clv_fault) fault = {.count = 0};
     clv_error found = {0};
     const char *name = "Unknown";
     clv_status status = clv_uuid(call.request_id, &found);
     if (status == CLV_OK)
-        status = serve(&call, request, source_ip, &name, &found);
+        status = serve(&call, request, source_ip, &name, &fault, &found);
     memcpy(reply->request_id, call.request_id, sizeof reply->request_id);
     write_reply(&call, status, &found, reply);
+    if (fault.status != 0)
+        reply->status = fault.status;
+    if (fault.drop)
+        reply->status = 0;
 
     const char *agent = clv_http_header_get(request, "User-Agent");
     const clv_audit_note note = {&call,

@@ -2,7 +2,7 @@
 
 #include <base/json.h>
 
-static bool names_operation(const json_t *grant, const char *operation)
+bool clv_grant_names_operation(const json_t *grant, const char *operation)
 {
     const json_t *list = json_object_get(grant, "Operations");
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -48,8 +48,27 @@ clv_status clv_grants_allow(clv_call *call, const clv_key *key, const char *oper
     while (more && !*allowed) {
         clv_auto(clv_json) grant = NULL;
         CLV_TRY(clv_json_parse(clv_bytes_of(clv_rows_text(&rows, 0)), CLV_POLICY_MAX, &grant, err));
-        *allowed = names_operation(grant, operation) && constraints_hold(grant, context);
+        *allowed = clv_grant_names_operation(grant, operation) && constraints_hold(grant, context);
         CLV_TRY(clv_rows_next(&rows, &more, err));
     }
+    return CLV_OK;
+}
+
+static clv_status check_token(clv_call *call, const char *token, clv_error *err)
+{
+    clv_auto(clv_rows) rows = CLV_ROWS_INIT;
+    bool found;
+    CLV_TRY(clv_db_query(call->server->db, &rows, err, "SELECT 1 FROM grants WHERE token = ?", "t",
+                         token));
+    CLV_TRY(clv_rows_next(&rows, &found, err));
+    return found ? CLV_OK : clv_fail(err, CLV_KMS_INVALID_GRANT_TOKEN, "Invalid grant token.");
+}
+
+clv_status clv_grants_check_tokens(clv_call *call, clv_error *err)
+{
+    const json_t *tokens;
+    CLV_TRY(clv_param_list(call, "GrantTokens", &tokens, err));
+    for (size_t i = 0; i < json_array_size(tokens); i++)
+        CLV_TRY(check_token(call, json_string_value(json_array_get(tokens, i)), err));
     return CLV_OK;
 }

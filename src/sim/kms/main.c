@@ -13,9 +13,11 @@
 #include <base/log.h>
 #include <base/time.h>
 #include <openssl/pem.h>
+#include <sim/kms/admin.h>
 #include <sim/kms/audit.h>
 #include <sim/kms/caller.h>
 #include <sim/kms/certificates.h>
+#include <sim/kms/faults.h>
 #include <sim/kms/server.h>
 
 #define NAMES_MAX    16
@@ -297,11 +299,30 @@ static clv_status write_ready(const settings *s, const clv_address *bound, clv_e
     return clv_file_write(s->ready_file, clv_buf_bytes(&text), 0644, err);
 }
 
+static clv_status start_admin(const settings *s, clv_kms_server *server, clv_listener **out,
+                              clv_error *err)
+{
+    clv_address address, bound;
+    const clv_listener_options options = {
+        .address = &address,
+        .media_type = "application/json",
+        .handle = clv_admin_handle,
+        .with = server,
+    };
+    if (s->admin == NULL)
+        return CLV_OK;
+    CLV_TRY(clv_address_parse(s->admin, &address, err));
+    if (address.sa.ss_family != AF_UNIX)
+        return clv_fail(err, CLV_USAGE, "--admin: expected unix:/path, found %s", s->admin);
+    return clv_listener_start(&options, out, &bound, err);
+}
+
 static clv_status serve_until_told(const char *dir, const settings *s, clv_kms_server *server,
                                    const sigset_t *signals, clv_error *err)
 {
     clv_auto(clv_buf) certificate = CLV_BUF_INIT;
     clv_auto(clv_buf) key = CLV_BUF_INIT;
+    clv_auto_ptr(clv_listener) admin = NULL;
     clv_auto_ptr(clv_listener) listener = NULL;
     clv_address address, bound;
     clv_listener_options options = {
@@ -314,6 +335,7 @@ static clv_status serve_until_told(const char *dir, const settings *s, clv_kms_s
     CLV_TRY(read_pem(dir, "server.pem", &certificate, &options.certificate, err));
     CLV_TRY(read_pem(dir, "server.key", &key, &options.key, err));
     CLV_TRY(clv_listener_start(&options, &listener, &bound, err));
+    CLV_TRY(start_admin(s, server, &admin, err));
     CLV_TRY(write_ready(s, &bound, err));
     clv_log(CLV_LOG_INFO, "kms.ready", NULL, "serving %s on %s", server->region, bound.text);
     int number;
@@ -330,10 +352,15 @@ static clv_status run_serve(const char *dir, const settings *s, clv_error *err)
     snprintf(server.region, sizeof server.region, "%s",
              s->region != NULL ? s->region : "us-east-1");
     clv_log_start("claviger-kms", CLV_LOG_INFO, s->log != NULL && strcmp(s->log, "json") == 0);
+    json_object_seed(0); /* once, before there are threads */
     CLV_TRY(read_root(s->root, server.root_sha256, err));
     clv_auto_ptr(clv_db) db = NULL;
     CLV_TRY(open_db(dir, false, &db, err));
+    clv_auto_ptr(clv_faults) faults = clv_faults_new();
+    if (faults == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "expected memory for rules, found none");
     server.db = db;
+    server.faults = faults;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

@@ -8,7 +8,6 @@
 
 /* Limits of the KMS API reference. */
 #define PLAINTEXT_MAX     4096
-#define CIPHERTEXT_MAX    6144
 #define DATA_KEY_MAX      1024
 #define CONTEXT_BYTES_MAX 8192
 
@@ -155,7 +154,7 @@ clv_status clv_op_decrypt(clv_call *call, clv_error *err)
     clv_auto(clv_buf) plaintext = CLV_BUF_INIT;
     clv_ciphertext_source source = {.algorithm = SYMMETRIC};
     const char *algorithm;
-    CLV_TRY(clv_param_need_blob(call, "CiphertextBlob", CIPHERTEXT_MAX, &ciphertext, err));
+    CLV_TRY(clv_param_need_blob(call, "CiphertextBlob", CLV_CIPHERTEXT_MAX, &ciphertext, err));
     CLV_TRY(clv_param_text(call, "KeyId", CLV_KEY_ID_MAX, &source.key_id, err));
     CLV_TRY(clv_param_text(call, "EncryptionAlgorithm", 64, &algorithm, err));
     source.algorithm = algorithm != NULL ? algorithm : SYMMETRIC;

@@ -76,7 +76,7 @@ static clv_status refuse_unsupported(clv_call *call, clv_error *err)
     return CLV_OK;
 }
 
-static clv_status algorithms_member(const clv_key *key, json_t *to, clv_error *err)
+clv_status clv_key_algorithms(const clv_key *key, json_t *to, clv_error *err)
 {
     static const struct {
         const char *usage, *member;
@@ -109,7 +109,7 @@ static clv_status answer_metadata(clv_call *call, const clv_key *key, clv_error 
         return clv_fail(err, CLV_NO_MEMORY, "expected memory for metadata, found none");
     if (key->deletion_ms != 0)
         json_object_set_new(m, "DeletionDate", clv_timestamp(key->deletion_ms));
-    CLV_TRY(algorithms_member(key, m, err));
+    CLV_TRY(clv_key_algorithms(key, m, err));
     CLV_TRY(clv_answer_json(call, "KeyMetadata", m, err));
     m = NULL;
     return CLV_OK;
