@@ -5,14 +5,23 @@
 
 #include <stdlib.h>
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static clv_secret *content_key;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    if (clv_secret_start(NULL) != CLV_OK ||
+        clv_secret_new(CLV_CMS_CONTENT_KEY_SIZE, &content_key, NULL) != CLV_OK)
+        abort();
+    return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static clv_secret *content_key;
-    if (content_key == NULL &&
-        clv_secret_new(CLV_CMS_CONTENT_KEY_SIZE, &content_key, NULL) != CLV_OK)
-        abort();
     clv_auto(clv_cms) cms = CLV_CMS_INIT;
     clv_auto_ptr(clv_secret) opened = NULL;
     if (clv_cms_parse(CLV_BYTES(data, size), &cms, NULL) != CLV_OK)
