@@ -348,15 +348,17 @@ clv_status clv_kms_run(clv_kms *kms, clv_gate *gate, const clv_operation *operat
         if (status == CLV_OK)
             return CLV_OK;
         /* A circuit that opened on the way says less than what opened it. */
-        if (status != CLV_KMS_CIRCUIT || retries == 0) {
+        bool circuit = status == CLV_KMS_CIRCUIT;
+        if (!circuit || retries == 0) {
             first = last;
             first_failure = a.failure;
         }
 
+        /* Who began before the circuit opened waits it out; who comes later fails at once. */
         uint64_t pause = backoff_ms(retries);
-        bool again = status != CLV_KMS_CIRCUIT &&
-                     (a.failure.retryable || replaced_meanwhile(kms, status, generation)) &&
-                     clv_monotonic_ms() + pause < deadline;
+        bool again = (circuit ? retries > 0 : a.failure.retryable) ||
+                     replaced_meanwhile(kms, status, generation);
+        again = again && clv_monotonic_ms() + pause < deadline;
         if (!again) {
             if (failure != NULL)
                 *failure = first_failure;

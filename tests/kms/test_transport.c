@@ -1,0 +1,249 @@
+/* The network between: each way in which a connection to KMS can be wrong, over real TLS sockets.
+ */
+#include "../check.h"
+#include "stage.h"
+
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1)
+#define LATER  (MAKER_TIME_S + INT64_C(86400))
+
+static const reply ANSWER = {.kind = REPLY_ANSWER};
+
+static const struct connection_case {
+    const char *name;
+    stage_options options;
+    clv_status expected;
+    bool retryable;
+} bad_connections[] = {
+    {"certificate of another host", {.host = "kms.us-west-2.amazonaws.com"}, CLV_KMS_TLS, false},
+    {"certificate of the parent domain", {.host = "amazonaws.com"}, CLV_KMS_TLS, false},
+    {"certificate with a wildcard too high", {.host = "*.amazonaws.com"}, CLV_KMS_TLS, false},
+    {"certificate of a CA that is not in the file", {.stranger = true}, CLV_KMS_TLS, false},
+    {"certificate expired at the attested time",
+     {.not_before = 1, .not_after = MAKER_TIME_S - SECOND},
+     CLV_KMS_TLS,
+     false},
+    {"certificate valid today but not yet at the attested time",
+     {.not_before = MAKER_TIME_S + 3600, .not_after = INT64_C(4102444800)},
+     CLV_KMS_TLS,
+     false},
+    {"TLS 1.0", {.max_version = TLS1_VERSION}, CLV_KMS_TLS, false},
+    {"TLS 1.1", {.max_version = TLS1_1_VERSION}, CLV_KMS_TLS, false},
+};
+
+static clv_status call_once(stage *s, clv_kms_failure *failure, clv_error *err)
+{
+    clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
+    clv_status status = stage_call(s, CLV_GENERATE_DATA_KEY, &answer, failure, err);
+    assert_int_equal(answer.plaintext != NULL, status == CLV_OK);
+    return status;
+}
+
+static void refuses_connections_that_do_not_prove_to_be_kms(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ROWS(bad_connections); i++) {
+        const struct connection_case *c = &bad_connections[i];
+        stage s;
+        clv_error err = {0};
+        clv_kms_failure failure = {.http_status = 7};
+        stage_open(&s, &c->options);
+        clv_status found = call_once(&s, &failure, &err);
+        if (found != c->expected)
+            fail_msg("%s: expected %s, found %s: %s", c->name, clv_status_slug(c->expected),
+                     clv_status_slug(found), err.text);
+        assert_int_equal(failure.retryable, c->retryable);
+        assert_int_equal(failure.http_status, 0);
+        assert_int_equal(s.server.requests, 0);
+        stage_close(&s);
+    }
+}
+
+static void accepts_a_certificate_valid_at_the_attested_time_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        stage_options options;
+    } row[] = {
+        {{.not_before = MAKER_TIME_S - 60, .not_after = MAKER_TIME_S + 600}},
+        {{.max_version = TLS1_2_VERSION}},
+        {{.host = "*.us-east-1.amazonaws.com"}},
+        {{.fresh = true}},
+    };
+    assert_true(time(NULL) > LATER);
+    for (size_t i = 0; i < ROWS(row); i++) {
+        stage s;
+        stage_open(&s, &row[i].options);
+        assert_ok(call_once(&s, NULL, err));
+        stage_close(&s);
+    }
+}
+
+/* What the answer does on its way. */
+static const struct answer_case {
+    const char *name;
+    reply reply;
+    clv_status expected;
+    bool retryable;
+} bad_replies[] = {
+    {"closed without an answer", {.kind = REPLY_CLOSE}, CLV_KMS_CONNECT, true},
+    {"cut in the body", {.kind = REPLY_CUT}, CLV_KMS_CONNECT, true},
+    {"silent after the head", {.kind = REPLY_STALL}, CLV_KMS_TIMEOUT, true},
+    {"a body without end", {.kind = REPLY_ENDLESS}, CLV_KMS_RESPONSE, false},
+    {"not HTTP", {.kind = REPLY_NOT_HTTP}, CLV_KMS_RESPONSE, false},
+    {"a redirect",
+     {.kind = REPLY_ANSWER, .status = 301, .header = "Location: https://x/\r\n", .body = "{}"},
+     CLV_KMS_RESPONSE,
+     false},
+    {"another success", {.kind = REPLY_ANSWER, .status = 204, .body = ""}, CLV_KMS_RESPONSE, false},
+    {"an error page of a proxy",
+     {.kind = REPLY_ANSWER, .status = 403, .body = "<html>Forbidden</html>"},
+     CLV_KMS_RESPONSE,
+     false},
+    {"an outage page of a proxy",
+     {.kind = REPLY_ANSWER, .status = 502, .body = "<html>Bad gateway</html>"},
+     CLV_KMS_SERVICE_UNAVAILABLE,
+     true},
+};
+
+static void reports_answers_that_do_not_arrive(void **state)
+{
+    (void)state;
+    stage s;
+    static const stage_options options = {.timeout_ms = 1500};
+    stage_open(&s, &options);
+    for (size_t i = 0; i < ROWS(bad_replies); i++) {
+        const struct answer_case *c = &bad_replies[i];
+        clv_error why = {0};
+        clv_kms_failure failure = {0};
+        tls_server_script(&s.server, &c->reply, 1);
+        clv_status found = call_once(&s, &failure, &why);
+        if (found != c->expected || failure.retryable != c->retryable)
+            fail_msg("%s: expected %s, found %s: %s", c->name, clv_status_slug(c->expected),
+                     clv_status_slug(found), why.text);
+        assert_int_equal(s.server.requests, 1);
+        /* So that the circuit stays closed. */
+        tls_server_script(&s.server, &ANSWER, 1);
+        assert_ok(call_once(&s, NULL, err));
+    }
+    stage_close(&s);
+}
+
+/* libcurl by itself would send the request again on a new connection. */
+static void sends_a_request_once_when_a_kept_connection_dies(void **state)
+{
+    (void)state;
+    static const reply script[] = {
+        {.kind = REPLY_ANSWER}, {.kind = REPLY_CLOSE}, {.kind = REPLY_ANSWER}};
+    static const stage_options options = {0};
+    stage s;
+    clv_kms_failure failure = {0};
+    stage_open(&s, &options);
+    tls_server_script(&s.server, script, ROWS(script));
+    assert_ok(call_once(&s, NULL, err));
+    assert_code(call_once(&s, &failure, err), CLV_KMS_CONNECT);
+    assert_true(failure.retryable);
+    assert_int_equal(s.server.requests, 2);
+    assert_ok(call_once(&s, NULL, err));
+    assert_int_equal(s.server.requests, 3);
+    stage_close(&s);
+}
+
+static void reports_a_relay_that_is_not_there(void **state)
+{
+    (void)state;
+    static const char *const relays[] = {"tcp:127.0.0.1:1", "unix:/nonexistent/relay"};
+    static const stage_options options = {0};
+    stage s;
+    stage_open(&s, &options);
+    for (size_t i = 0; i < ROWS(relays); i++) {
+        clv_kms_free(&s.kms);
+        clv_kms_options kms = {.region = "us-east-1",
+                               .endpoint = "https://" STAGE_HOST,
+                               .ca_file = s.policy->kms_ca_file,
+                               .relay = relays[i]};
+        clv_kms_failure failure = {0};
+        clv_error why = {0};
+        assert_ok(clv_kms_open(&kms, &s.kms, err));
+        stage_set_credentials(&s, 0, 0);
+        assert_int_equal(call_once(&s, &failure, &why), CLV_KMS_CONNECT);
+        assert_true(failure.retryable);
+        assert_non_null(strstr(why.text, relays[i]));
+    }
+    stage_close(&s);
+}
+
+/* A proxy in the environment would end TLS or see the traffic: it is never asked. */
+static void ignores_proxies_of_the_environment(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"};
+    static const stage_options options = {0};
+    stage s;
+    for (size_t i = 0; i < ROWS(names); i++)
+        setenv(names[i], "http://127.0.0.1:1", 1);
+    stage_open(&s, &options);
+    assert_ok(call_once(&s, NULL, err));
+    stage_close(&s);
+    for (size_t i = 0; i < ROWS(names); i++)
+        unsetenv(names[i]);
+}
+
+static void refuses_endpoints_and_ca_files_that_cannot_be_meant(void **state)
+{
+    (void)state;
+    static const char *const endpoints[] = {
+        "http://kms.us-east-1.amazonaws.com",
+        STAGE_HOST,
+        "https://",
+        "https:///",
+        "https://a/b",
+        "https://user@a",
+        "https://a:0",
+        "https://a:65536",
+        "https://a:443x",
+        "https://A.example",
+        "https://a b",
+        "https://-a",
+        "https://a\r\nX: y",
+        "https://[::1]",
+    };
+    char empty[] = "/tmp/claviger-kms-XXXXXX";
+    int fd = mkstemp(empty);
+    assert_true(fd >= 0);
+    close(fd);
+    clv_kms *kms = NULL;
+    for (size_t i = 0; i < ROWS(endpoints); i++) {
+        clv_kms_options o = {.region = "us-east-1", .endpoint = endpoints[i], .ca_file = empty};
+        assert_code(clv_kms_open(&o, &kms, err), CLV_USAGE);
+    }
+    clv_kms_options o = {.region = "us-east-1", .endpoint = "https://a", .ca_file = empty};
+    assert_code(clv_kms_open(&o, &kms, err), CLV_KMS_TLS);
+    o.ca_file = "/nonexistent/ca.pem";
+    assert_code(clv_kms_open(&o, &kms, err), CLV_SYSTEM);
+    assert_null(kms);
+    unlink(empty);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_connections_that_do_not_prove_to_be_kms),
+        cmocka_unit_test(accepts_a_certificate_valid_at_the_attested_time_alone),
+        cmocka_unit_test(reports_answers_that_do_not_arrive),
+        cmocka_unit_test(sends_a_request_once_when_a_kept_connection_dies),
+        cmocka_unit_test(reports_a_relay_that_is_not_there),
+        cmocka_unit_test(ignores_proxies_of_the_environment),
+        cmocka_unit_test(refuses_endpoints_and_ca_files_that_cannot_be_meant),
+    };
+    clv_error err = {0};
+    signal(SIGPIPE, SIG_IGN);
+    if (clv_secret_start(&err) != CLV_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
