@@ -12,6 +12,7 @@
 
 struct clv_api {
     clv_enclave *enclave;
+    clv_front front;
     struct MHD_Daemon *daemon;
 };
 
@@ -239,6 +240,7 @@ static enum MHD_Result begin(clv_api *api, struct MHD_Connection *connection, co
     clv_http_head head;
     clv_error err = {0};
     read_head(connection, path, method, &head);
+    head.front = api->front;
     if (clv_request_begin(&x->request, api->enclave, &at->agent, &head, &err) == CLV_OK)
         return MHD_YES;
     /* A client that waits for "100 Continue" is told at once. One that is sending already would
@@ -282,12 +284,14 @@ static enum MHD_Result on_request(void *with, struct MHD_Connection *connection,
     return send_answer(connection, &x->request, &response);
 }
 
-clv_status clv_api_start(clv_enclave *enclave, int listen_fd, clv_api **out, clv_error *err)
+clv_status clv_api_start(clv_enclave *enclave, clv_front front, int listen_fd, clv_api **out,
+                         clv_error *err)
 {
     clv_api *api = calloc(1, sizeof *api);
     if (api == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for the agents' API");
     api->enclave = enclave;
+    api->front = front;
     /* No Date header: the wall clock in an enclave drifts, and nobody needs it. */
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
                      MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG |

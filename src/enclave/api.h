@@ -7,7 +7,7 @@
 #ifndef CLV_ENCLAVE_API_H
 #define CLV_ENCLAVE_API_H
 
-#include <enclave/enclave.h>
+#include <enclave/request.h>
 
 #define CLV_API_CONNECTIONS_MAX 512
 #define CLV_API_IDLE_S          30    /* a silent connection is closed */
@@ -16,8 +16,8 @@
 typedef struct clv_api clv_api;
 
 /* Takes over listen_fd, a listening Unix socket. The enclave must outlive the API. */
-CLV_NODISCARD clv_status clv_api_start(clv_enclave *enclave, int listen_fd, clv_api **out,
-                                       clv_error *err);
+CLV_NODISCARD clv_status clv_api_start(clv_enclave *enclave, clv_front front, int listen_fd,
+                                       clv_api **out, clv_error *err);
 /* Lets requests under way end, closes every connection, joins every thread. */
 void clv_api_free(clv_api **api);
 

@@ -147,6 +147,12 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error 
     clv_roots_init(&enclave->roots);
     CLV_TRY(clv_services_init(&enclave->services, options->services, SERVICES_TIMEOUT, err));
     CLV_TRY(read_policy(options->policy, &enclave->policy, err));
+    enclave->front_key = options->front_key;
+    if (options->front_key != NULL &&
+        clv_policy_find_key(enclave->policy, options->front_key) == NULL)
+        return clv_fail(err, CLV_POLICY_NO_KEY,
+                        "--front-key: expected a key of the policy, found \"%.64s\"",
+                        options->front_key);
     CLV_TRY(clv_nsm_open(options->nsm, &enclave->nsm, err));
     CLV_TRY(seed_kernel(enclave->nsm, err));
     CLV_TRY(prove_identity(enclave, err));

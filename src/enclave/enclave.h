@@ -26,6 +26,7 @@ typedef struct clv_enclave {
     clv_metrics metrics;
     clv_agents agents;
     clv_roots roots;
+    const char *front_key; /* the key of the front ends; NULL: the policy's only one */
 } clv_enclave;
 
 /* Who this enclave proved to be: enclave, module_id, release, debug, pcrs, policy_sha384. A new

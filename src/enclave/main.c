@@ -15,17 +15,25 @@
 #define CONTROL_CONNECTIONS 16
 #define CONTROL_IDLE_MS     30000
 
+/* The agents' doors: the option that names each, and what is spoken there. */
+#define DOORS 3
+
 typedef struct listeners {
     clv_server *control;
-    clv_api *api;
-    clv_address control_at, agent_at;
+    clv_address control_at;
+    struct door {
+        clv_api *api;
+        clv_address at;
+    } door[DOORS];
 } listeners;
 
 static void listeners_drop(listeners *l)
 {
-    if (l->api != NULL)
-        unlink(((const struct sockaddr_un *)&l->agent_at.sa)->sun_path);
-    clv_api_free(&l->api);
+    for (size_t i = 0; i < DOORS; i++) {
+        if (l->door[i].api != NULL)
+            unlink(((const struct sockaddr_un *)&l->door[i].at.sa)->sun_path);
+        clv_api_free(&l->door[i].api);
+    }
     clv_server_free(&l->control);
 }
 
@@ -37,31 +45,49 @@ static clv_status listen_at(const char *text, mode_t mode, int *fd, clv_address 
     return clv_listen(&address, mode, fd, bound, err);
 }
 
+static clv_status open_door(clv_enclave *enclave, const char *address, clv_front front, mode_t mode,
+                            struct door *out, clv_error *err)
+{
+    clv_auto(clv_fd) fd = -1;
+    CLV_TRY(listen_at(address, mode, &fd, &out->at, err));
+    CLV_TRY(clv_api_start(enclave, front, fd, &out->api, err));
+    fd = -1;
+    return CLV_OK;
+}
+
 /* From here on the enclave is open to its parent and its agents. */
 static clv_status open_doors(clv_enclave *enclave, const clv_options *options, listeners *out,
                              clv_error *err)
 {
     clv_auto(clv_fd) control = -1;
-    clv_auto(clv_fd) agent = -1;
     CLV_TRY(listen_at(options->control, 0600, &control, &out->control_at, err));
-    CLV_TRY(listen_at(options->agent, options->agent_mode, &agent, &out->agent_at, err));
     CLV_TRY(clv_server_start(control, CONTROL_CONNECTIONS, CONTROL_IDLE_MS, clv_control_answer,
                              enclave, &out->control, err));
     control = -1;
-    CLV_TRY(clv_api_start(enclave, agent, &out->api, err));
-    agent = -1;
+    const struct {
+        const char *address;
+        clv_front front;
+    } row[DOORS] = {{options->agent, CLV_FRONT_AGENT},
+                    {options->dstack, CLV_FRONT_DSTACK},
+                    {options->rofl, CLV_FRONT_ROFL}};
+    for (size_t i = 0; i < DOORS; i++) {
+        if (row[i].address != NULL)
+            CLV_TRY(open_door(enclave, row[i].address, row[i].front, options->agent_mode,
+                              &out->door[i], err));
+    }
     return CLV_OK;
 }
 
 static clv_status say_ready(const clv_options *options, const listeners *l, clv_error *err)
 {
-    clv_log(CLV_LOG_INFO, "boot.ready", NULL, "agents at %s, the parent at %s", l->agent_at.text,
+    clv_log(CLV_LOG_INFO, "boot.ready", NULL, "agents at %s, the parent at %s", options->agent,
             l->control_at.text);
     if (options->ready_file == NULL)
         return CLV_OK;
     clv_auto(clv_buf) text = CLV_BUF_INIT;
-    clv_auto(clv_json) json = json_pack("{s:i, s:s, s:s}", "pid", (int)getpid(), "control",
-                                        l->control_at.text, "agent", l->agent_at.text);
+    clv_auto(clv_json) json = json_pack("{s:i, s:s, s:s, s:s*, s:s*}", "pid", (int)getpid(),
+                                        "control", l->control_at.text, "agent", options->agent,
+                                        "dstack", options->dstack, "rofl", options->rofl);
     CLV_TRY(clv_json_append(&text, json, err));
     return clv_file_write(options->ready_file, clv_buf_bytes(&text), 0644, err);
 }
@@ -85,7 +111,7 @@ static clv_status run(const clv_options *options, clv_error *err)
     clv_status status = clv_boot(&enclave, options, err);
     if (status != CLV_OK)
         return status;
-    clv_auto(listeners) doors = {NULL};
+    clv_auto(listeners) doors = {.control = NULL};
     CLV_TRY(open_doors(&enclave, options, &doors, err));
     CLV_TRY(say_ready(options, &doors, err));
     sigwait(&stop, &which);

@@ -14,6 +14,15 @@ void clv_metrics_answer(clv_route_metrics *route, unsigned status, unsigned long
     atomic_fetch_add_explicit(&route->by_class[status / 100 % 6], 1, memory_order_relaxed);
 }
 
+bool clv_metrics_used(const clv_route_metrics *route)
+{
+    for (size_t i = 0; i <= CLV_LATENCY_BUCKETS; i++) {
+        if (atomic_load_explicit(&route->bucket[i], memory_order_relaxed) > 0)
+            return true;
+    }
+    return false;
+}
+
 clv_status clv_metrics_heading(clv_buf *out, const char *name, const char *type, const char *help,
                                clv_error *err)
 {

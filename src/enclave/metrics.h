@@ -30,6 +30,9 @@ typedef struct clv_metrics {
 /* One answer of this route: its status, and how long it took. */
 void clv_metrics_answer(clv_route_metrics *route, unsigned status, unsigned long us);
 
+/* Whether it ever answered. */
+bool clv_metrics_used(const clv_route_metrics *route);
+
 /* One route's lines of each of the two families, labelled with its method and path. */
 CLV_NODISCARD clv_status clv_metrics_requests_text(clv_buf *out, const clv_route_metrics *route,
                                                    const char *method, const char *path,

@@ -4,7 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POLICY = 256, NSM, CONTROL, SERVICES, RELAY, AGENT, AGENT_MODE, READY_FILE, LOG, LEVEL };
+enum {
+    POLICY = 256,
+    NSM,
+    CONTROL,
+    SERVICES,
+    RELAY,
+    AGENT,
+    DSTACK,
+    ROFL,
+    FRONT_KEY,
+    READY_FILE,
+    AGENT_MODE,
+    LOG,
+    LEVEL
+};
 
 static const struct option long_options[] = {
     {"policy", required_argument, NULL, POLICY},
@@ -14,6 +28,9 @@ static const struct option long_options[] = {
     {"relay", required_argument, NULL, RELAY},
     {"agent", required_argument, NULL, AGENT},
     {"agent-mode", required_argument, NULL, AGENT_MODE},
+    {"dstack", required_argument, NULL, DSTACK},
+    {"rofl", required_argument, NULL, ROFL},
+    {"front-key", required_argument, NULL, FRONT_KEY},
     {"ready-file", required_argument, NULL, READY_FILE},
     {"log", required_argument, NULL, LOG},
     {"log-level", required_argument, NULL, LEVEL},
@@ -33,7 +50,10 @@ const char *clv_options_usage(void)
            "  --services ADDRESS  the parent's services: baseline, credentials, store\n"
            "  --relay ADDRESS     the parent's byte stream to KMS\n"
            "  --agent ADDRESS     listen here for agents (HTTP over a Unix socket)\n"
-           "  --agent-mode MODE   file mode of the agents' socket, octal (default 666)\n"
+           "  --agent-mode MODE   file mode of the agents' sockets, octal (default 666)\n"
+           "  --dstack ADDRESS    also listen here for dstack's clients (unix:/path)\n"
+           "  --rofl ADDRESS      also listen here for Oasis ROFL's clients (unix:/path)\n"
+           "  --front-key NAME    the policy's key for those two, when it has several\n"
            "  --ready-file FILE   written once the daemon serves\n"
            "  --log text|json     form of the log lines (default text)\n"
            "  --log-level LEVEL   error, warning, info or debug (default info)\n"
@@ -99,11 +119,16 @@ static clv_status need_all(const clv_options *options, clv_error *err)
         if (needed[i].value == NULL)
             return clv_fail(err, CLV_USAGE, "--%s is missing (see --help)", needed[i].name);
     }
-    if (strncmp(options->agent, "unix:", 5) != 0)
-        return clv_fail(err, CLV_USAGE,
-                        "--agent: expected unix:/path, the only form where the kernel vouches for "
-                        "the caller, found \"%.100s\"",
-                        options->agent);
+    const struct {
+        const char *name, *value;
+    } local[] = {{"agent", options->agent}, {"dstack", options->dstack}, {"rofl", options->rofl}};
+    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
+        if (local[i].value != NULL && strncmp(local[i].value, "unix:", 5) != 0)
+            return clv_fail(err, CLV_USAGE,
+                            "--%s: expected unix:/path, the only form where the kernel vouches for "
+                            "the caller, found \"%.100s\"",
+                            local[i].name, local[i].value);
+    }
     return CLV_OK;
 }
 
@@ -111,10 +136,11 @@ clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error 
 {
     *out = (clv_options){.agent_mode = 0666, .log_level = CLV_LOG_INFO};
     const char **text[] = {
-        [POLICY - POLICY] = &out->policy,         [NSM - POLICY] = &out->nsm,
-        [CONTROL - POLICY] = &out->control,       [SERVICES - POLICY] = &out->services,
-        [RELAY - POLICY] = &out->relay,           [AGENT - POLICY] = &out->agent,
-        [READY_FILE - POLICY] = &out->ready_file,
+        [POLICY - POLICY] = &out->policy,       [NSM - POLICY] = &out->nsm,
+        [CONTROL - POLICY] = &out->control,     [SERVICES - POLICY] = &out->services,
+        [RELAY - POLICY] = &out->relay,         [AGENT - POLICY] = &out->agent,
+        [DSTACK - POLICY] = &out->dstack,       [ROFL - POLICY] = &out->rofl,
+        [FRONT_KEY - POLICY] = &out->front_key, [READY_FILE - POLICY] = &out->ready_file,
     };
     optind = 0;
     opterr = 0;

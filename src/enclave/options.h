@@ -14,6 +14,9 @@ typedef struct clv_options {
     const char *services;   /* where the parent's services are */
     const char *relay;      /* where the byte stream to KMS starts */
     const char *agent;      /* the agents' Unix socket */
+    const char *dstack;     /* a socket for dstack's clients; NULL: none */
+    const char *rofl;       /* a socket for ROFL's clients; NULL: none */
+    const char *front_key;  /* the policy key of those two; NULL: the only one */
     const char *ready_file; /* written once the daemon serves; NULL: none */
     unsigned agent_mode;    /* file mode of the agents' socket */
     bool log_json;

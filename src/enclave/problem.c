@@ -62,7 +62,7 @@ static void add_expectation(json_t *problem, const char *sentence)
 }
 
 clv_status clv_problem_append(clv_buf *out, unsigned status, const clv_error *problem,
-                              const char *operation, clv_error *err)
+                              const char *operation, bool error_member, clv_error *err)
 {
     const char *slug = clv_status_slug(problem->code);
     clv_auto(clv_buf) type = CLV_BUF_INIT;
@@ -79,5 +79,7 @@ clv_status clv_problem_append(clv_buf *out, unsigned status, const clv_error *pr
     if (json == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a problem document");
     add_expectation(json, detail);
+    if (error_member)
+        json_object_set_new(json, "error", json_string(detail));
     return clv_json_append(out, json, err);
 }

@@ -14,9 +14,11 @@ unsigned clv_http_status(clv_status status);
 
 /*
  * {"type","title","status","code","detail","operation"}, and "expected" and "found" where the
- * sentence has them ("expected …, found …"). operation: the id that the log carries.
+ * sentence has them ("expected …, found …"). operation: the id that the log carries. error_member:
+ * say the sentence once more as "error", where dstack's clients look for it.
  */
 CLV_NODISCARD clv_status clv_problem_append(clv_buf *out, unsigned status, const clv_error *problem,
-                                            const char *operation, clv_error *err);
+                                            const char *operation, bool error_member,
+                                            clv_error *err);
 
 #endif

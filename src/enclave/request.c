@@ -80,7 +80,7 @@ static clv_status find_route(clv_request *request, const clv_http_head *head, co
                              clv_error *err)
 {
     for (const clv_route *route = clv_routes; route->method != NULL; route++) {
-        *rest = match_path(route, head->path);
+        *rest = route->front == head->front ? match_path(route, head->path) : NULL;
         if (*rest == NULL)
             continue;
         if (strcmp(route->method, head->method) == 0) {
@@ -149,6 +149,8 @@ static clv_status read_query(clv_request *request, const clv_http_head *head, ch
 static clv_status choose_key(clv_request *request, const char *name, clv_error *err)
 {
     const clv_policy *policy = request->enclave->policy;
+    if (name[0] == '\0' && request->front != CLV_FRONT_AGENT && request->enclave->front_key != NULL)
+        name = request->enclave->front_key;
     if (name[0] == '\0') {
         if (policy->key_count != 1)
             return clv_fail(err, CLV_API_PARAMETER,
@@ -229,7 +231,8 @@ static clv_status check_body_head(const clv_route *route, const clv_http_head *h
 clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const clv_agent *agent,
                              const clv_http_head *head, clv_error *err)
 {
-    *request = (clv_request){.enclave = enclave, .agent = *agent, .started_us = now_us()};
+    *request = (clv_request){
+        .enclave = enclave, .front = head->front, .agent = *agent, .started_us = now_us()};
     clv_operation_id(request->operation);
     const char *rest = NULL;
     char key_name[CLV_POLICY_NAME_MAX + 1] = "";
@@ -299,8 +302,8 @@ void clv_request_refuse(clv_request *request, clv_response *response, const clv_
     response->status = clv_http_status(problem->code);
     response->media_type = CLV_PROBLEM_MEDIA_TYPE;
     memcpy(response->allow, request->allow, sizeof response->allow);
-    if (clv_problem_append(&response->body, response->status, problem, request->operation, NULL) !=
-        CLV_OK)
+    if (clv_problem_append(&response->body, response->status, problem, request->operation,
+                           request->front == CLV_FRONT_DSTACK, NULL) != CLV_OK)
         response->status = 500;
     finish(request, response, problem);
 }

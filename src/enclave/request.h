@@ -12,8 +12,16 @@
 
 #define CLV_QUERY_MAX 8
 
+/* Which socket a request came through: each has routes of its own. */
+typedef enum clv_front {
+    CLV_FRONT_AGENT,  /* ours: docs/openapi.yaml */
+    CLV_FRONT_DSTACK, /* the calls of dstack's guest agent */
+    CLV_FRONT_ROFL,   /* the calls of Oasis ROFL's appd */
+} clv_front;
+
 /* The head as it came; every text is untrusted, still percent-encoded, and may be NULL. */
 typedef struct clv_http_head {
+    clv_front front;
     const char *method;
     const char *path;
     struct clv_http_parameter {
@@ -41,6 +49,7 @@ typedef enum clv_parameter {
 #define CLV_TAKES(parameter) (1U << (parameter))
 
 typedef struct clv_route {
+    clv_front front;
     const char *method;
     const char *path;         /* a last segment "{name}" takes the rest of the path */
     const char *verb;         /* the capability needed, on the key and name; NULL: none, or … */
@@ -58,6 +67,7 @@ extern const clv_route clv_routes[];
 
 struct clv_request {
     clv_enclave *enclave;
+    clv_front front;
     const clv_route *route; /* NULL: none was found */
     clv_agent agent;
     char operation[CLV_OPERATION_ID_SIZE];

@@ -12,9 +12,18 @@ clv_status clv_route_state_list(clv_request *request, clv_response *response, cl
 clv_status clv_route_seal(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_unseal(clv_request *request, clv_response *response, clv_error *err);
 
+/* What a caller may have said in a document: dstack's report_data has this size. */
+#define CLV_REPORT_DATA_MAX 64
+
 /* derive, public, sign, hmac: which one is the route's verb_in_body. */
 clv_status clv_route_keys(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_attestation(clv_request *request, clv_response *response, clv_error *err);
+
+clv_status clv_route_dstack_key(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_dstack_quote(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_dstack_info(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_dstack_version(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_rofl_key(clv_request *request, clv_response *response, clv_error *err);
 
 clv_status clv_route_identity(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_healthz(clv_request *request, clv_response *response, clv_error *err);

@@ -1,9 +1,7 @@
 /* POST /v1/attestation: a document for a remote party, over what the caller wants said. */
 #include <enclave/routes.h>
 
-/* 64 bytes as dstack's report_data has; the nonce as the NSM allows. */
-#define REPORT_DATA_MAX 64
-#define NONCE_MAX       CLV_OPTIONAL_ASK_MAX
+#define NONCE_MAX CLV_OPTIONAL_ASK_MAX /* as the NSM allows */
 
 static clv_status read_hex(clv_json_reader *r, const char *name, size_t max, clv_buf *out,
                            clv_optional *as, clv_error *err)
@@ -34,7 +32,7 @@ clv_status clv_route_attestation(clv_request *request, clv_response *response, c
     CLV_TRY(clv_json_parse(clv_buf_bytes(&request->body), request->route->body_max, &body, err));
     CLV_TRY(clv_json_open(&r, body, "", err));
     CLV_TRY(read_hex(&r, "nonce", NONCE_MAX, &nonce, &ask_nonce, err));
-    CLV_TRY(read_hex(&r, "report_data", REPORT_DATA_MAX, &report_data, &ask_data, err));
+    CLV_TRY(read_hex(&r, "report_data", CLV_REPORT_DATA_MAX, &report_data, &ask_data, err));
     CLV_TRY(clv_json_done(&r, err));
     CLV_TRY(clv_gate_attest(request->enclave->gate, ask_nonce, ask_data, &document, err));
     CLV_TRY(clv_base64_append(&text, clv_buf_bytes(&document), err));

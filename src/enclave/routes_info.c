@@ -86,8 +86,10 @@ typedef clv_status (*route_text)(clv_buf *out, const clv_route_metrics *route, c
 static clv_status family_text(const clv_metrics *metrics, route_text text, clv_buf *out,
                               clv_error *err)
 {
-    for (size_t i = 0; clv_routes[i].method != NULL; i++)
-        CLV_TRY(text(out, &metrics->route[i], clv_routes[i].method, clv_routes[i].path, err));
+    for (size_t i = 0; clv_routes[i].method != NULL; i++) {
+        if (clv_routes[i].front == CLV_FRONT_AGENT || clv_metrics_used(&metrics->route[i]))
+            CLV_TRY(text(out, &metrics->route[i], clv_routes[i].method, clv_routes[i].path, err));
+    }
     return text(out, &metrics->unrouted, "other", "other", err);
 }
 

@@ -1,38 +1,24 @@
 /* /v1/keys: derived keys, and what can be done with ones that the agent never reads (R15). */
+#include <enclave/keys.h>
 #include <enclave/routes.h>
-#include <vault/derive.h>
 
-/* What a request asks for, and where its answer grows. */
-typedef struct key_use {
-    clv_request *request;
-    clv_derivation derivation;
-    clv_json body;
-    clv_buf message;     /* sign, hmac */
-    bool is_digest;      /* sign: the message is a digest of 32 bytes */
-    const char *root_id; /* the root that the agent expects; NULL: any */
-    json_t *answer;
-} key_use;
+/* A request's body, and what the ask that is read from it points into. */
+typedef struct key_body {
+    clv_key_ask ask;
+    clv_json json;
+    clv_buf message;
+} key_body;
 
-static void key_use_drop(key_use *use)
+static void key_body_drop(key_body *body)
 {
-    clv_json_drop(&use->body);
-    clv_buf_drop(&use->message);
-    clv_json_drop(&use->answer);
-}
-
-static clv_status add_hex(json_t *object, const char *name, clv_bytes bytes, clv_error *err)
-{
-    clv_auto(clv_buf) hex = CLV_BUF_INIT;
-    CLV_TRY(clv_hex_append(&hex, bytes, err));
-    if (json_object_set_new(object, name, json_stringn((const char *)hex.p, hex.n)) != 0)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
-    return CLV_OK;
+    clv_json_drop(&body->json);
+    clv_buf_drop(&body->message);
 }
 
 /* sign takes a message or a digest, hmac a message; the others neither. */
-static clv_status read_message(clv_json_reader *r, key_use *use, clv_error *err)
+static clv_status read_message(clv_json_reader *r, key_body *body, clv_error *err)
 {
-    const char *verb = use->request->route->verb_in_body;
+    const char *verb = body->ask.verb;
     const char *message = NULL, *digest = NULL;
     bool signs = strcmp(verb, "sign") == 0;
     if (!signs && strcmp(verb, "hmac") != 0)
@@ -44,148 +30,40 @@ static clv_status read_message(clv_json_reader *r, key_use *use, clv_error *err)
         return clv_fail(err, CLV_JSON_MISSING, "expected %s, found %s",
                         signs ? "either message or digest" : "a message",
                         message == NULL ? "nothing" : "both");
-    use->is_digest = digest != NULL;
-    const char *member = use->is_digest ? "digest" : "message";
-    clv_status status = use->is_digest
-                            ? clv_hex_decode(clv_bytes_of(digest), &use->message, err)
-                            : clv_base64_decode(clv_bytes_of(message), &use->message, err);
+    body->ask.is_digest = digest != NULL;
+    const char *member = body->ask.is_digest ? "digest" : "message";
+    clv_status status = body->ask.is_digest
+                            ? clv_hex_decode(clv_bytes_of(digest), &body->message, err)
+                            : clv_base64_decode(clv_bytes_of(message), &body->message, err);
+    body->ask.message = clv_buf_bytes(&body->message);
     return status == CLV_OK ? CLV_OK : clv_blame(err, status, "%s", member);
 }
 
-static clv_status read_body(key_use *use, clv_error *err)
+static clv_status read_body(const clv_request *request, key_body *body, clv_error *err)
 {
-    clv_request *request = use->request;
     clv_json_reader r;
     const char *algorithm = NULL;
     int64_t length = 0;
     CLV_TRY(
-        clv_json_parse(clv_buf_bytes(&request->body), request->route->body_max, &use->body, err));
-    CLV_TRY(clv_json_open(&r, use->body, "", err));
-    CLV_TRY(clv_json_need_text(&r, "path", &use->derivation.path, err));
-    CLV_TRY(clv_json_need_text(&r, "purpose", &use->derivation.purpose, err));
+        clv_json_parse(clv_buf_bytes(&request->body), request->route->body_max, &body->json, err));
+    CLV_TRY(clv_json_open(&r, body->json, "", err));
+    CLV_TRY(clv_json_need_text(&r, "path", &body->ask.derivation.path, err));
+    CLV_TRY(clv_json_need_text(&r, "purpose", &body->ask.derivation.purpose, err));
     CLV_TRY(clv_json_need_text(&r, "algorithm", &algorithm, err));
     CLV_TRY(clv_json_integer(&r, "length", 1, CLV_DERIVE_MAX, &length, err));
-    CLV_TRY(clv_json_text(&r, "root_id", &use->root_id, err));
-    CLV_TRY(read_message(&r, use, err));
+    CLV_TRY(clv_json_text(&r, "root_id", &body->ask.root_id, err));
+    CLV_TRY(read_message(&r, body, err));
     CLV_TRY(clv_json_done(&r, err));
-    use->derivation.length = (uint32_t)length;
-    CLV_TRY(clv_derive_algorithm_of(algorithm, &use->derivation.algorithm, err));
-    return clv_derivation_check(&use->derivation, err);
-}
-
-static clv_status check_root(key_use *use, const clv_secret *root, clv_error *err)
-{
-    clv_enclave *enclave = use->request->enclave;
-    uint8_t id[CLV_DERIVE_ROOT_ID];
-    CLV_TRY(clv_derive_root_id(root, id, err));
-    CLV_TRY(clv_roots_check(&enclave->roots, (size_t)(use->request->key - enclave->policy->key), id,
-                            err));
-    CLV_TRY(add_hex(use->answer, "root_id", CLV_BYTES(id, sizeof id), err));
-    const char *found = json_string_value(json_object_get(use->answer, "root_id"));
-    if (use->root_id != NULL && strcmp(use->root_id, found) != 0)
-        return clv_fail(err, CLV_ROOT_CHANGED, "expected root %.32s, found %s", use->root_id,
-                        found);
-    return CLV_OK;
-}
-
-static clv_status add_public(key_use *use, const clv_secret *key, clv_error *err)
-{
-    clv_auto(clv_buf) public_key = CLV_BUF_INIT;
-    CLV_TRY(clv_derive_public(use->derivation.algorithm, key, &public_key, err));
-    return add_hex(use->answer, "public_key", clv_buf_bytes(&public_key), err);
-}
-
-static clv_status give_key(key_use *use, const clv_secret *key, clv_error *err)
-{
-    if (clv_derive_has_public(use->derivation.algorithm))
-        CLV_TRY(add_public(use, key, err));
-    return add_hex(use->answer, "key", clv_secret_bytes(key), err);
-}
-
-static clv_status give_signature(key_use *use, const clv_secret *key, clv_error *err)
-{
-    clv_auto(clv_buf) signature = CLV_BUF_INIT;
-    CLV_TRY(clv_derive_sign(use->derivation.algorithm, key, clv_buf_bytes(&use->message),
-                            use->is_digest, &signature, err));
-    CLV_TRY(add_public(use, key, err));
-    return add_hex(use->answer, "signature", clv_buf_bytes(&signature), err);
-}
-
-static clv_status give_tag(key_use *use, const clv_secret *key, clv_error *err)
-{
-    clv_auto(clv_buf) tag = CLV_BUF_INIT;
-    CLV_TRY(
-        clv_derive_hmac(use->derivation.algorithm, key, clv_buf_bytes(&use->message), &tag, err));
-    return add_hex(use->answer, "tag", clv_buf_bytes(&tag), err);
-}
-
-static const struct {
-    const char *verb;
-    clv_status (*give)(key_use *use, const clv_secret *key, clv_error *err);
-} use_table[] = {
-    {"derive", give_key},
-    {"public", add_public},
-    {"sign", give_signature},
-    {"hmac", give_tag},
-};
-
-/* A clv_key_use: the root is open only while this runs. */
-static clv_status use_root(void *with, const clv_secret *root, const clv_key_facts *facts,
-                           clv_error *err)
-{
-    key_use *use = with;
-    clv_auto_ptr(clv_secret) key = NULL;
-    CLV_TRY(check_root(use, root, err));
-    CLV_TRY(clv_derive_key(root, &use->derivation, facts->key->key_arn, facts->context, &key, err));
-    size_t i = 0;
-    while (strcmp(use_table[i].verb, use->request->route->verb_in_body) != 0)
-        i++;
-    return use_table[i].give(use, key, err);
-}
-
-static clv_status keep_blob(void *with, const clv_secret *root, const clv_key_facts *facts,
-                            clv_error *err)
-{
-    (void)root;
-    return clv_buf_append(with, facts->encrypted_key, err);
-}
-
-/* Another enclave of the fleet may have been quicker: then its root is the root. */
-static clv_status make_root(clv_request *request, clv_error *err)
-{
-    clv_auto(clv_buf) blob = CLV_BUF_INIT;
-    CLV_TRY(
-        clv_vault_with_new_key(request->enclave->vault, request->key, NULL, keep_blob, &blob, err));
-    clv_status status = clv_services_key_put(&request->enclave->services, request->key->name,
-                                             clv_buf_bytes(&blob), err);
-    return status == CLV_STATE_CONFLICT ? CLV_OK : status;
-}
-
-static clv_status find_root(clv_request *request, clv_buf *blob, clv_error *err)
-{
-    clv_services *services = &request->enclave->services;
-    clv_status status = clv_services_key_get(services, request->key->name, blob, err);
-    if (status != CLV_STATE_NOT_FOUND)
-        return status;
-    CLV_TRY(make_root(request, err));
-    return clv_services_key_get(services, request->key->name, blob, err);
+    body->ask.derivation.length = (uint32_t)length;
+    CLV_TRY(clv_derive_algorithm_of(algorithm, &body->ask.derivation.algorithm, err));
+    return clv_derivation_check(&body->ask.derivation, err);
 }
 
 clv_status clv_route_keys(clv_request *request, clv_response *response, clv_error *err)
 {
-    clv_auto(key_use) use = {.request = request};
-    clv_auto(clv_buf) blob = CLV_BUF_INIT;
-    CLV_TRY(read_body(&use, err));
-    CLV_TRY(clv_policy_allow(request->enclave->policy, request->agent.uid, request->agent.gid,
-                             request->route->verb_in_body, request->key->name, use.derivation.path,
-                             err));
-    CLV_TRY(find_root(request, &blob, err));
-    use.answer = json_pack("{s:s, s:s, s:s, s:s}", "key_name", request->key->name, "algorithm",
-                           clv_derive_algorithm_name(use.derivation.algorithm), "purpose",
-                           use.derivation.purpose, "path", use.derivation.path);
-    if (use.answer == NULL)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
-    CLV_TRY(clv_vault_with_key(request->enclave->vault, request->key, NULL, clv_buf_bytes(&blob),
-                               use_root, &use, err));
-    return clv_response_json(response, json_incref(use.answer), err);
+    clv_auto(key_body) body = {.ask = {.verb = request->route->verb_in_body}};
+    json_t *answer = NULL;
+    CLV_TRY(read_body(request, &body, err));
+    CLV_TRY(clv_keys_answer(request, &body.ask, &answer, err));
+    return clv_response_json(response, answer, err);
 }

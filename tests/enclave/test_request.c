@@ -205,7 +205,7 @@ static void a_problem_says_what_was_expected_and_found(void **state)
         clv_auto(clv_buf) text = CLV_BUF_INIT;
         clv_auto(clv_json) json = NULL;
         clv_fail(&problem, CLV_JSON_VALUE, "%s", row[i].sentence);
-        assert_ok(clv_problem_append(&text, 400, &problem, "0123456789abcdef", err));
+        assert_ok(clv_problem_append(&text, 400, &problem, "0123456789abcdef", false, err));
         assert_ok(clv_json_parse(clv_buf_bytes(&text), 4096, &json, err));
         const char *expected = json_string_value(json_object_get(json, "expected"));
         const char *found = json_string_value(json_object_get(json, "found"));
@@ -228,7 +228,7 @@ static void a_problem_that_quotes_raw_bytes_is_still_json(void **state)
     clv_auto(clv_buf) text = CLV_BUF_INIT;
     clv_auto(clv_json) json = NULL;
     clv_fail(&problem, CLV_API_ROUTE, "found \xff\xfe");
-    assert_ok(clv_problem_append(&text, 404, &problem, "0123456789abcdef", err));
+    assert_ok(clv_problem_append(&text, 404, &problem, "0123456789abcdef", false, err));
     assert_ok(clv_json_parse(clv_buf_bytes(&text), 4096, &json, err));
 }
 
