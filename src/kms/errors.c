@@ -264,12 +264,15 @@ clv_status clv_kms_explain(clv_status code, const clv_kms_failure *failure,
     char place[160] = "";
     const char *cause = likely_cause(code, failure, situation, place, sizeof place);
     const char *arn = situation->operation->key_arn;
-    /* Each part is cut so that the cause at the end always fits (CLV_ERROR_TEXT_MAX). */
-    return clv_fail(err, code, "KMS refused %s%s%.90s: HTTP %d %.50s%s%.130s%s%.40s%s%s",
+    const clv_kms_error *row = clv_kms_error_of(code);
+    bool usual = row != NULL && cause == row->cause && !row->retryable;
+    /* Each part is cut so that the cause always fits (CLV_ERROR_TEXT_MAX); the cure may not. */
+    return clv_fail(err, code, "KMS refused %s%s%.90s: HTTP %d %.50s%s%.130s%s%.40s%s%s%s%s",
                     clv_kms_action_name(situation->operation->action), arn != NULL ? " with " : "",
                     arn != NULL ? arn : "", failure->http_status,
                     failure->type[0] != '\0' ? failure->type : "without an error name",
                     failure->message[0] != '\0' ? ": " : "", failure->message,
                     failure->request_id[0] != '\0' ? " (request id " : " (no request id",
-                    failure->request_id, cause[0] != '\0' ? "); usual cause: " : ")", cause);
+                    failure->request_id, cause[0] != '\0' ? "); usual cause: " : ")", cause,
+                    usual ? "; cure: " : "", usual ? row->cure : "");
 }
