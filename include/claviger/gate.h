@@ -19,7 +19,11 @@ struct clv_clock;
 typedef struct clv_gate clv_gate;
 typedef struct clv_voucher clv_voucher;
 
-/* Unused vouchers are refused after this long by the monotonic clock (R8). */
+/*
+ * Unused vouchers are refused after this long by the monotonic clock, counted from the moment
+ * their document was asked for, or after the policy's limit for documents where that is shorter
+ * (R4, R8).
+ */
 #define CLV_VOUCHER_MAX_AGE_MS 60000
 
 /*
@@ -48,9 +52,9 @@ CLV_NODISCARD clv_status clv_gate_attest(clv_gate *gate, clv_optional nonce, clv
                                          clv_buf *document, clv_error *err);
 
 /*
- * Vouch for one operation: a fresh RSA-2048 key, a random nonce of 32 bytes, user_data =
- * clv_operation_digest(). *out is set only when everything held. Takes place at most once for each
- * KMS request; a retry vouches again.
+ * Vouch for one operation: an RSA-2048 key that nothing else uses, a random nonce of 32 bytes,
+ * user_data = clv_operation_digest(). *out is set only when everything held. Takes place at most
+ * once for each KMS request; a retry vouches again. The gate must outlive the voucher.
  */
 CLV_NODISCARD clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *operation,
                                         clv_voucher **out, clv_error *err);
@@ -74,9 +78,33 @@ uint64_t clv_voucher_now_ms(const clv_voucher *voucher);
 /* Wipes the private key and sets *voucher to NULL. */
 void clv_voucher_free(clv_voucher **voucher);
 
+/*
+ * Work ahead, so that no request waits for a key or a document: one thread of this gate keeps
+ * `keys` RSA keys ready, each used once, and after each GenerateDataKey (the operation that a
+ * service repeats word for word) a voucher for the next one. Vouchers made ahead are held in memory
+ * only, at most `vouchers` of them, under SHA-384(verified PCRs || operation): any other parameter
+ * misses them, taking one removes it, and those that nobody takes are wiped when half of their life
+ * is over (R9). Without this call there is no thread, and every key is made when it is needed. The
+ * thread ends in clv_gate_free(). At most once for a gate.
+ */
+#define CLV_AHEAD_KEYS_MAX     32
+#define CLV_AHEAD_VOUCHERS_MAX 32
+CLV_NODISCARD clv_status clv_gate_work_ahead(clv_gate *gate, size_t keys, size_t vouchers,
+                                             clv_error *err);
+
+/* Vouch for an operation now, for the next clv_gate_vouch() that asks for exactly it. */
+CLV_NODISCARD clv_status clv_gate_prepare(clv_gate *gate, const clv_operation *operation,
+                                          clv_error *err);
+
+/* Counters since the gate was opened, and what is held now. */
 typedef struct clv_gate_metrics {
-    uint64_t vouched, refused, spent, expired, mismatched;
+    uint64_t vouched, refused; /* vouchers made, and asked for in vain */
+    uint64_t spent, expired, mismatched;
+    uint64_t keys_pooled, keys_made;    /* keys taken from the pool, made while a request waited */
+    uint64_t ahead_taken, ahead_missed; /* vouchers given out that were made ahead, or were not */
+    uint64_t keys_ready, ahead_ready;   /* held now */
+    uint64_t clock_backwards, clock_jumped; /* documents refused for their time (R25) */
 } clv_gate_metrics;
-void clv_gate_read_metrics(const clv_gate *gate, clv_gate_metrics *out);
+void clv_gate_read_metrics(clv_gate *gate, clv_gate_metrics *out);
 
 #endif

@@ -72,6 +72,8 @@ typedef struct clv_operation {
         CLV_GENERATE_DATA_KEY, NULL, CLV_CONTEXT_INIT, 0, CLV_BUF_INIT, NULL, CLV_BUF_INIT \
     }
 void clv_operation_drop(clv_operation *operation);
+CLV_NODISCARD clv_status clv_operation_copy(const clv_operation *from, clv_operation *out,
+                                            clv_error *err);
 
 /* Whether the members that its action needs are there, within KMS's limits, and no others. */
 CLV_NODISCARD clv_status clv_operation_check(const clv_operation *operation, clv_error *err);

@@ -36,9 +36,10 @@ static clv_status identify(clv_gate *gate, clv_bytes baseline, clv_bytes signatu
     randombytes_buf(nonce, sizeof nonce);
     clv_binding ask = {.nonce = {true, CLV_BYTES(nonce, sizeof nonce)}};
     clv_auto(clv_proof) proof = CLV_PROOF_INIT;
-    CLV_TRY(clv_proof_obtain(gate->nsm, gate->policy, gate->clock, &ask, &proof, err));
-    return clv_identity_establish(&proof.document, gate->policy, baseline, signature,
-                                  &gate->identity, err);
+    CLV_TRY(clv_proof_obtain(gate->nsm, gate->policy, &ask, &proof, err));
+    CLV_TRY(clv_identity_establish(&proof.document, gate->policy, baseline, signature,
+                                   &gate->identity, err));
+    return clv_clock_advance(gate->clock, proof.document.timestamp_ms, proof.arrived_ms, err);
 }
 
 clv_status clv_gate_open(clv_nsm *nsm, const clv_policy *policy, clv_bytes baseline,
@@ -51,6 +52,7 @@ clv_status clv_gate_open(clv_nsm *nsm, const clv_policy *policy, clv_bytes basel
     gate->nsm = nsm;
     gate->policy = policy;
     gate->clock = clock;
+    clv_ahead_init(&gate->ahead);
     CLV_TRY(seed_randomness(nsm, err));
     CLV_TRY(identify(gate, baseline, baseline_signature, err));
     *out = gate;
@@ -60,6 +62,8 @@ clv_status clv_gate_open(clv_nsm *nsm, const clv_policy *policy, clv_bytes basel
 
 void clv_gate_free(clv_gate **gate)
 {
+    if (*gate != NULL)
+        clv_ahead_drop(&(*gate)->ahead);
     free(*gate);
     *gate = NULL;
 }
@@ -79,17 +83,28 @@ clv_status clv_gate_attest(clv_gate *gate, clv_optional nonce, clv_optional user
 {
     clv_binding ask = {.nonce = nonce, .user_data = user_data};
     clv_auto(clv_proof) proof = CLV_PROOF_INIT;
-    CLV_TRY(clv_proof_obtain(gate->nsm, gate->policy, gate->clock, &ask, &proof, err));
-    CLV_TRY(clv_identity_require(&gate->identity, &proof.document, err));
+    CLV_TRY(clv_proof_of_self(gate, &ask, &proof, err));
     return clv_buf_append(document, clv_buf_bytes(&proof.bytes), err);
 }
 
-void clv_gate_read_metrics(const clv_gate *gate, clv_gate_metrics *out)
+void clv_gate_read_metrics(clv_gate *gate, clv_gate_metrics *out)
 {
     const clv_gate_counters *c = &gate->counters;
     *out = (clv_gate_metrics){.vouched = c->vouched,
                               .refused = c->refused,
                               .spent = c->spent,
                               .expired = c->expired,
-                              .mismatched = c->mismatched};
+                              .mismatched = c->mismatched,
+                              .keys_pooled = c->keys_pooled,
+                              .keys_made = c->keys_made,
+                              .ahead_taken = c->ahead_taken,
+                              .ahead_missed = c->ahead_missed};
+    pthread_mutex_lock(&gate->ahead.lock);
+    out->keys_ready = gate->ahead.key_count;
+    out->ahead_ready = gate->ahead.entry_count;
+    pthread_mutex_unlock(&gate->ahead.lock);
+    pthread_mutex_lock(&gate->clock->lock);
+    out->clock_backwards = gate->clock->backwards;
+    out->clock_jumped = gate->clock->jumped;
+    pthread_mutex_unlock(&gate->clock->lock);
 }

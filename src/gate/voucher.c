@@ -4,15 +4,12 @@
  */
 #include <gate/gate.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 
-#include <openssl/rsa.h>
 #include <sodium.h>
 
 #include <base/crypto.h>
-
-/* The only size that KMS is known to take (3072 and 4096 are not confirmed). */
-#define RSA_BITS 2048
 
 struct clv_voucher {
     clv_gate_counters *counters;
@@ -21,6 +18,7 @@ struct clv_voucher {
     uint8_t operation[CLV_OPERATION_DIGEST_SIZE]; /* what was vouched for */
     uint64_t attested_ms;                         /* the document's timestamp */
     uint64_t arrived_ms;                          /* by the monotonic clock */
+    uint64_t asked_ms, life_ms;                   /* spendable this long after it was asked for */
     atomic_flag taken;                            /* set by the first spend, never cleared */
     bool spendable;                               /* that first spend held */
 };
@@ -35,11 +33,11 @@ void clv_voucher_free(clv_voucher **voucher)
     *voucher = NULL;
 }
 
-static clv_status make_key(clv_voucher *voucher, clv_buf *spki, clv_error *err)
+static clv_status take_key(clv_gate *gate, clv_voucher *voucher, clv_buf *spki, clv_error *err)
 {
-    voucher->key = EVP_RSA_gen(RSA_BITS);
-    if (voucher->key == NULL)
-        return clv_fail_openssl(err, CLV_INTERNAL, "no RSA key");
+    bool pooled;
+    CLV_TRY(clv_key_take(&gate->ahead, &pooled, &voucher->key, err));
+    *(pooled ? &gate->counters.keys_pooled : &gate->counters.keys_made) += 1;
     return clv_spki_append(spki, voucher->key, err);
 }
 
@@ -48,7 +46,7 @@ static clv_status prove(clv_gate *gate, clv_voucher *voucher, clv_error *err)
 {
     clv_auto(clv_buf) spki = CLV_BUF_INIT;
     uint8_t nonce[CLV_NONCE_SIZE];
-    CLV_TRY(make_key(voucher, &spki, err));
+    CLV_TRY(take_key(gate, voucher, &spki, err));
     randombytes_buf(nonce, sizeof nonce);
     clv_binding ask = {
         .public_key = {true, clv_buf_bytes(&spki)},
@@ -56,20 +54,28 @@ static clv_status prove(clv_gate *gate, clv_voucher *voucher, clv_error *err)
         .nonce = {true, CLV_BYTES(nonce, sizeof nonce)},
     };
     clv_auto(clv_proof) proof = CLV_PROOF_INIT;
-    CLV_TRY(clv_proof_obtain(gate->nsm, gate->policy, gate->clock, &ask, &proof, err));
-    CLV_TRY(clv_identity_require(&gate->identity, &proof.document, err));
+    CLV_TRY(clv_proof_of_self(gate, &ask, &proof, err));
     voucher->attested_ms = proof.document.timestamp_ms;
     voucher->arrived_ms = proof.arrived_ms;
+    voucher->asked_ms = proof.asked_ms;
     return clv_buf_append(&voucher->document, clv_buf_bytes(&proof.bytes), err);
 }
 
-clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *operation, clv_voucher **out,
-                          clv_error *err)
+static uint64_t life_of(const clv_policy *policy)
+{
+    uint64_t limit = (uint64_t)policy->max_document_age_s * 1000;
+    return limit < CLV_VOUCHER_MAX_AGE_MS ? limit : CLV_VOUCHER_MAX_AGE_MS;
+}
+
+/* The one place where a voucher comes into being. */
+static clv_status make(clv_gate *gate, const clv_operation *operation, clv_voucher **out,
+                       clv_error *err)
 {
     clv_auto_ptr(clv_voucher) voucher = calloc(1, sizeof *voucher);
     if (voucher == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a voucher");
     voucher->counters = &gate->counters;
+    voucher->life_ms = life_of(gate->policy);
     atomic_flag_clear(&voucher->taken);
     clv_status status = clv_operation_digest(operation, voucher->operation, err);
     if (status == CLV_OK)
@@ -84,15 +90,55 @@ clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *operation, clv_vo
     return CLV_OK;
 }
 
+clv_status clv_gate_prepare(clv_gate *gate, const clv_operation *operation, clv_error *err)
+{
+    uint8_t id[CLV_AHEAD_ID_SIZE];
+    clv_auto_ptr(clv_voucher) voucher = NULL;
+    CLV_TRY(clv_cache_id(&gate->identity, operation, id, err));
+    CLV_TRY(make(gate, operation, &voucher, err));
+    clv_cache_put(&gate->ahead, id, &voucher);
+    return CLV_OK;
+}
+
+clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *operation, clv_voucher **out,
+                          clv_error *err)
+{
+    uint8_t id[CLV_AHEAD_ID_SIZE];
+    clv_status status = clv_cache_id(&gate->identity, operation, id, err);
+    if (status != CLV_OK) {
+        gate->counters.refused++;
+        return status;
+    }
+    clv_voucher *ahead = clv_cache_take(&gate->ahead, id);
+    if (operation->action == CLV_GENERATE_DATA_KEY)
+        clv_ahead_want(gate, operation);
+    if (ahead == NULL) {
+        gate->counters.ahead_missed++;
+        return make(gate, operation, out, err);
+    }
+    gate->counters.ahead_taken++;
+    *out = ahead;
+    return CLV_OK;
+}
+
+static uint64_t age_of(const clv_voucher *voucher)
+{
+    return clv_monotonic_ms() - voucher->asked_ms;
+}
+
+bool clv_voucher_half_spent(const clv_voucher *voucher)
+{
+    return age_of(voucher) > voucher->life_ms / 2;
+}
+
 static clv_status check_spend(clv_voucher *voucher, const clv_operation *operation, clv_error *err)
 {
     uint8_t digest[CLV_OPERATION_DIGEST_SIZE];
-    if (clv_monotonic_ms() - voucher->arrived_ms > CLV_VOUCHER_MAX_AGE_MS) {
+    if (age_of(voucher) > voucher->life_ms) {
         voucher->counters->expired++;
         return clv_fail(err, CLV_VOUCHER_EXPIRED,
-                        "expected a voucher of at most %d ms, found an "
-                        "older one",
-                        CLV_VOUCHER_MAX_AGE_MS);
+                        "expected a voucher of at most %" PRIu64 " ms, found an older one",
+                        voucher->life_ms);
     }
     CLV_TRY(clv_operation_digest(operation, digest, err));
     if (!clv_bytes_equal_secret(CLV_BYTES(digest, sizeof digest),

@@ -55,6 +55,26 @@ void clv_operation_drop(clv_operation *operation)
     *operation = (clv_operation)CLV_OPERATION_INIT;
 }
 
+static clv_status copy_text(const char *from, char **out, clv_error *err)
+{
+    return from != NULL ? clv_text_dup(clv_bytes_of(from), out, err) : CLV_OK;
+}
+
+clv_status clv_operation_copy(const clv_operation *from, clv_operation *out, clv_error *err)
+{
+    clv_auto(clv_operation) copy = CLV_OPERATION_INIT;
+    copy.action = from->action;
+    copy.number_of_bytes = from->number_of_bytes;
+    CLV_TRY(copy_text(from->key_arn, &copy.key_arn, err));
+    CLV_TRY(copy_text(from->key_pair_spec, &copy.key_pair_spec, err));
+    CLV_TRY(clv_context_copy(&from->context, &copy.context, err));
+    CLV_TRY(clv_buf_append(&copy.ciphertext, clv_buf_bytes(&from->ciphertext), err));
+    CLV_TRY(clv_buf_append(&copy.public_key, clv_buf_bytes(&from->public_key), err));
+    *out = copy;
+    copy = (clv_operation)CLV_OPERATION_INIT;
+    return CLV_OK;
+}
+
 static unsigned members_of(const clv_operation *o)
 {
     return (o->key_arn != NULL ? HAS_KEY : 0) | (o->context.count > 0 ? HAS_CONTEXT : 0) |
