@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -198,3 +199,16 @@ class Lab:
     def key(self, **parameters) -> str:
         """A new key's ARN."""
         return self.ok("CreateKey", parameters)["KeyMetadata"]["Arn"]
+
+    def client_environment(self) -> dict:
+        """What AWS's own clients need to find this KMS and nothing else."""
+        home = self.dir / "home"
+        home.mkdir(exist_ok=True)
+        return {
+            "PATH": os.environ["PATH"], "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": self.credentials["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": self.credentials["SecretAccessKey"],
+            "AWS_ENDPOINT_URL_KMS": f"https://localhost:{self.port}",
+            "AWS_CA_BUNDLE": str(self.kms_dir / "ca.pem"),
+            "NODE_EXTRA_CA_CERTS": str(self.kms_dir / "ca.pem")}
