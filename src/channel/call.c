@@ -50,7 +50,7 @@ static clv_status read_json(clv_bytes text, json_t **out, clv_error *err)
 }
 
 /* The other side's refusal becomes ours, under the code that it names. */
-static clv_status fail_as_fault(clv_bytes text, clv_error *err)
+clv_status clv_fail_as_fault(clv_bytes text, clv_error *err)
 {
     clv_auto(clv_json) json = NULL;
     clv_json_reader r;
@@ -73,7 +73,7 @@ static clv_status read_answer(int fd, clv_message *answer, clv_error *err)
     clv_frame_type type;
     CLV_TRY(clv_frame_read(fd, &type, &text, err));
     if (type == CLV_FRAME_FAULT)
-        return fail_as_fault(clv_buf_bytes(&text), err);
+        return clv_fail_as_fault(clv_buf_bytes(&text), err);
     if (type != CLV_FRAME_RESULT)
         return clv_fail(err, CLV_FRAME_TYPE, "expected a result or a fault, found type %d", type);
     CLV_TRY(read_json(clv_buf_bytes(&text), &answer->json, err));

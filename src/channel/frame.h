@@ -55,6 +55,9 @@ void clv_message_drop(clv_message *message);
 CLV_NODISCARD clv_status clv_call(int fd, const json_t *call, clv_bytes data, clv_message *answer,
                                   clv_error *err);
 
+/* Fail with the code and the sentence of a FAULT's payload. */
+CLV_NODISCARD clv_status clv_fail_as_fault(clv_bytes text, clv_error *err);
+
 /* Server: read one whole call. CLV_CLOSED with nothing read is the end of the connection. */
 CLV_NODISCARD clv_status clv_call_read(int fd, clv_message *call, clv_error *err);
 CLV_NODISCARD clv_status clv_call_answer(int fd, const json_t *result, clv_bytes data,

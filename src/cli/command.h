@@ -39,6 +39,8 @@ void clv_command_help(const clv_command *command);
 
 /* The commands. */
 extern const clv_command clv_command_inspect;
+extern const clv_command clv_command_seal;
+extern const clv_command clv_command_unseal;
 extern const clv_command clv_command_verify;
 
 #endif

@@ -8,6 +8,8 @@
 static const clv_command *const commands[] = {
     &clv_command_verify,
     &clv_command_inspect,
+    &clv_command_seal,
+    &clv_command_unseal,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
