@@ -10,6 +10,7 @@ AsyncClient offers the same calls to asyncio.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import json
@@ -63,6 +64,10 @@ class Listed:
     sealed_size: int
 
 
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float):
         super().__init__("localhost", timeout=timeout)
@@ -104,15 +109,18 @@ class Client:
             headers["If-Match"] = f'"{generation}"'
         return Stored(**self._json("PUT", f"/v1/state/{quote(name)}", data, headers, key=key))
 
-    def get_state(self, name: str, key: Optional[str] = None) -> State:
-        with self.open_state(name, key) as answer:
+    def get_state(self, name: str, generation: Optional[int] = None,
+                  key: Optional[str] = None) -> State:
+        """generation: the one that must be there; Problem with status 412 when it is another."""
+        with self.open_state(name, generation, key) as answer:
             return State(answer.read(), int(answer.getheader("ETag", '"0"').strip('"')))
 
     @contextlib.contextmanager
-    def open_state(self, name: str, key: Optional[str] = None
+    def open_state(self, name: str, generation: Optional[int] = None, key: Optional[str] = None
                    ) -> Iterator[http.client.HTTPResponse]:
         """The unsealed state as a file to read from."""
-        answer = self._send("GET", f"/v1/state/{quote(name)}", key=key)
+        headers = {"If-Match": f'"{generation}"'} if generation is not None else {}
+        answer = self._send("GET", f"/v1/state/{quote(name)}", None, headers, key=key)
         try:
             yield answer
         finally:
@@ -136,7 +144,36 @@ class Client:
     def unseal(self, name: str, sealed: Body, key: Optional[str] = None) -> bytes:
         return self._send("POST", "/v1/unseal", sealed, key=key, name=name).read()
 
+    # -- derived keys: `of` is {"path", "purpose", "algorithm", "length"?, "root_id"?} ------------
+
+    def derive_key(self, of: dict[str, Any], key: Optional[str] = None) -> dict[str, Any]:
+        """The key itself and what belongs to it, in hex."""
+        return self._post("/v1/keys/derive", of, key)
+
+    def public_key(self, of: dict[str, Any], key: Optional[str] = None) -> dict[str, Any]:
+        return self._post("/v1/keys/public", of, key)
+
+    def sign(self, of: dict[str, Any], message: bytes, key: Optional[str] = None
+             ) -> dict[str, Any]:
+        """{"signature", "public_key", "root_id", ...}: by a key that the caller never sees."""
+        return self._post("/v1/keys/sign", {**of, "message": _base64(message)}, key)
+
+    def sign_digest(self, of: dict[str, Any], digest: bytes, key: Optional[str] = None
+                    ) -> dict[str, Any]:
+        return self._post("/v1/keys/sign", {**of, "digest": digest.hex()}, key)
+
+    def hmac(self, of: dict[str, Any], message: bytes, key: Optional[str] = None) -> bytes:
+        answer = self._post("/v1/keys/hmac", {**of, "message": _base64(message)}, key)
+        return bytes.fromhex(answer["tag"])
+
     # -- the enclave ---------------------------------------------------------------------------
+
+    def attest(self, nonce: Optional[bytes] = None, report_data: Optional[bytes] = None,
+               key: Optional[str] = None) -> bytes:
+        """An attestation document for a remote party."""
+        given = {"nonce": nonce, "report_data": report_data}
+        body = {name: value.hex() for name, value in given.items() if value is not None}
+        return base64.b64decode(self._post("/v1/attestation", body, key)["document"])
 
     def identity(self) -> dict[str, Any]:
         return self._json("GET", "/v1/identity")
@@ -172,6 +209,10 @@ class Client:
         except ValueError:
             document = {"detail": text.decode(errors="replace")}
         raise Problem(answer.status, document)
+
+    def _post(self, path: str, document: dict[str, Any], key: Optional[str]) -> dict[str, Any]:
+        return self._json("POST", path, json.dumps(document).encode(),
+                          {"Content-Type": "application/json"}, key=key)
 
     def _json(self, method: str, path: str, body: Body = None,
               headers: Optional[dict[str, str]] = None, **query: Optional[str]) -> Any:

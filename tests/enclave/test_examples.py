@@ -1,0 +1,182 @@
+"""The examples run as their texts say, and the clients do what the API does."""
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import subprocess
+import sys
+import unittest
+
+from common import NOBODY, SEALED, Case, as_uid, policy_of  # also finds tests/lib
+
+EXAMPLES = pathlib.Path(os.environ["CLAVIGER_SOURCE"]) / "examples"
+sys.path[:0] = [str(EXAMPLES / "python"), str(pathlib.Path(__file__).parents[1] / "vault")]
+from claviger import AsyncClient, Client, Problem  # noqa: E402
+from derivation import SECP256K1  # noqa: E402
+
+
+class Examples(Case):
+    @classmethod
+    def policy(cls, stack):
+        policy = policy_of(stack)
+        policy["agents"].append({"uid": NOBODY, "may": [
+            "sign:agent-state/wallet/*", "public:agent-state/wallet/*",
+            "seal:agent-state/wallet/*", "unseal:agent-state/wallet/*"]})
+        return policy
+
+    def socket(self):
+        return str(self.stack.dir / "agent.sock")
+
+    def python(self, name, *arguments, text="", check=True):
+        return subprocess.run([sys.executable, EXAMPLES / "python" / name, *arguments], input=text,
+                              capture_output=True, text=True, timeout=90, check=check)
+
+    def node(self, name, *arguments, text=""):
+        if shutil.which("node") is None:
+            self.skipTest("node is not installed")
+        return subprocess.run(["node", EXAMPLES / "node" / name, *arguments], input=text,
+                              capture_output=True, text=True, timeout=90, check=True).stdout
+
+    def test_the_chat_agent_continues_after_a_crash_of_both(self):
+        chat = ("chat_agent.py", "--socket", self.socket())
+        self.assertEqual(self.python(*chat, text="hello\nwhat is new\n").stdout,
+                         "resumed after 0 turns\nturn 1: hello\nturn 2: what is new\n")
+        self.stack.restart_enclave()
+        self.assertEqual(self.python(*chat, text="hello\n").stdout,
+                         "resumed after 2 turns\nyou said that before, in turn 1\n")
+
+    def test_the_tool_agent_unseals_its_key_for_one_call(self):
+        tool = ("tool_agent.py", "--socket", self.socket())
+        self.python(*tool, "store", "weather", text="s3cret-api-key\n")
+        called = self.python(*tool, "call", "weather", "Zurich").stdout
+        self.assertRegex(called, r"^weather\(Zurich\) signed [0-9a-f]{64}\n$")
+        self.assertNotIn("s3cret", called)
+        missing = self.python(*tool, "call", "mail", "x", check=False)
+        self.assertEqual((missing.returncode, "state-not-found" in missing.stderr), (1, True))
+
+    def test_the_wallet_signs_with_a_key_that_it_may_not_read(self):
+        wallet = ("wallet.py", "--socket", self.socket())
+        address = self.python(*wallet, "address").stdout.strip()
+        paid = json.loads(self.python(*wallet, "pay", "10 to bob").stdout)
+        self.assertEqual(paid["order"], f"{address}: 10 to bob")
+        self.assertTrue(SECP256K1.verifies(
+            bytes.fromhex(paid["public_key"]), hashlib.sha256(paid["order"].encode()).digest(),
+            bytes.fromhex(paid["signature"])))
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root to be another agent")
+    def test_an_agent_that_may_only_sign_cannot_carry_the_key_away(self):
+        def attempt():
+            of = {"path": "wallet/main", "purpose": "payments", "algorithm": "secp256k1"}
+            with Client(self.socket()) as claviger:
+                claviger.sign(of, b"order")
+                try:
+                    claviger.derive_key(of)
+                except Problem as problem:
+                    return [problem.status, problem.code]
+            return None
+        self.assertEqual(as_uid(NOBODY, attempt), [403, "capability-missing"])
+
+    def test_many_agents_of_one_process_do_not_disturb_each_other(self):
+        out = self.python("async_agents.py", "--socket", self.socket(), "8").stdout
+        self.assertEqual(out, "8 agents, each at generation [3]\n")
+
+    def test_evidence_convinces_a_stranger_and_nothing_else_does(self):
+        nonce, data = secrets.token_bytes(32), secrets.token_bytes(64)
+        document = self.stack.dir / "evidence.bin"
+        with Client(self.socket()) as claviger:
+            document.write_bytes(claviger.attest(nonce, data))
+        root = (self.stack.nsm_dir / "root.sha256").read_text().strip()
+        good = ["--root-sha256", root, "--nonce", nonce.hex(), "--report-data", data.hex(),
+                "--pcr", f"0={self.stack.pcrs['0']}"]
+        self.assertIn("verified", self.python("verify_evidence.py", str(document), *good).stdout)
+        for change in (["--nonce", "00"], ["--report-data", "00"], ["--pcr", "0=" + "11" * 48],
+                       ["--pcr", "31=" + "11" * 48], ["--root-sha256", "00" * 32]):
+            refused = self.python("verify_evidence.py", str(document), *good, *change, check=False)
+            self.assertEqual((refused.returncode, refused.stderr[:8]), (1, "refused:"))
+        changed = bytearray(document.read_bytes())
+        for at in range(0, len(changed), max(1, len(changed) // 40)):
+            changed[at] ^= 1
+            document.write_bytes(changed)
+            refused = self.python("verify_evidence.py", str(document), *good, check=False)
+            self.assertEqual(refused.returncode, 1, f"byte {at} changed")
+            changed[at] ^= 1
+
+    def test_the_python_client_streams_and_compares_generations(self):
+        with Client(self.socket()) as claviger:
+            stored = claviger.put_state("client", iter([b"a" * 70000, b"b"]), generation=0)
+            self.assertEqual((stored.generation, stored.size), (1, 70001))
+            with claviger.open_state("client") as state:
+                self.assertEqual(state.read(70000), b"a" * 70000)
+            with self.assertRaises(Problem) as refused:
+                claviger.put_state("client", b"x", generation=0)
+            self.assertEqual((refused.exception.status, refused.exception.code),
+                             (412, "api-precondition"))
+            self.assertIn("client", [s.name for s in claviger.list_states("cl")])
+            self.assertEqual(claviger.unseal("m", claviger.seal("m", SEALED)), SEALED)
+            of = {"path": "p", "purpose": "q", "algorithm": "hmac-sha256"}
+            key = bytes.fromhex(claviger.derive_key(of)["key"])
+            self.assertEqual(claviger.hmac(of, b"text"), hmac.digest(key, b"text", "sha256"))
+            claviger.delete_state("client", generation=1)
+            self.assertTrue(claviger.ready())
+            self.assertEqual(claviger.identity()["release"], "1.0.0")
+
+    def test_the_asynchronous_client_gives_the_same_answers(self):
+        async def run():
+            async with AsyncClient(self.socket()) as claviger:
+                sealed = await claviger.seal("m", SEALED)
+                with self.assertRaises(Problem):
+                    await claviger.unseal("n", sealed)
+                return await claviger.unseal("m", sealed)
+        self.assertEqual(asyncio.run(run()), SEALED)
+
+    def test_the_node_examples_do_the_same(self):
+        self.assertEqual(self.node("chat_agent.mjs", self.socket(), text="a\nb\n"),
+                         "resumed after 0 turns\nturn 1: a\nturn 2: b\n")
+        self.stack.restart_enclave()
+        self.assertEqual(self.node("chat_agent.mjs", self.socket(), text="c\n"),
+                         "resumed after 2 turns\nturn 3: c\n")
+        paid = json.loads(self.node("wallet.mjs", self.socket(), "5 to ann"))
+        self.assertTrue(paid["holds"])
+
+    def test_the_node_client_does_what_the_python_client_does(self):
+        script = self.stack.dir / "client.mjs"
+        script.write_text(f"""
+import {{ Readable }} from 'node:stream';
+import {{ Claviger, Problem }} from '{EXAMPLES / "node" / "claviger.mjs"}';
+const c = new Claviger('{self.socket()}');
+const stored = await c.putState('from-node/o',
+                                Readable.from([Buffer.from('pieces'), Buffer.from(' two')]),
+                                {{ generation: 0 }});
+const read = await c.getState('from-node/o', {{ generation: 1 }});
+const refused = await c.putState('from-node/o', 'x', {{ generation: 0 }}).catch((e) => e);
+const of = {{ path: 'p', purpose: 'q', algorithm: 'hmac-sha256' }};
+console.log(JSON.stringify({{
+  stored, data: read.data.toString(), code: refused.code,
+  problem: refused instanceof Problem,
+  listed: (await c.listStates('from-node')).length,
+  unsealed: (await c.unseal('m', await c.seal('m', 'text'))).toString(),
+  tag: (await c.hmac(of, 'text')).toString('hex'),
+  document: (await c.attest({{ nonce: 'n' }})).length > 1000,
+  ready: await c.ready(), release: (await c.identity()).release }}));
+c.close();
+""")
+        if shutil.which("node") is None:
+            self.skipTest("node is not installed")
+        done = subprocess.run(["node", str(script)], capture_output=True, text=True, timeout=60,
+                              check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        out = json.loads(done.stdout)
+        with Client(self.socket()) as claviger:
+            tag = claviger.hmac({"path": "p", "purpose": "q", "algorithm": "hmac-sha256"}, b"text")
+        self.assertEqual(out, {
+            "stored": {"name": "from-node/o", "generation": 1, "size": 10}, "data": "pieces two",
+            "code": "api-precondition", "problem": True, "listed": 1, "unsealed": "text",
+            "tag": tag.hex(), "document": True, "ready": True, "release": "1.0.0"})
+
+
+if __name__ == "__main__":
+    unittest.main()
