@@ -27,8 +27,9 @@ typedef struct clv_voucher clv_voucher;
 #define CLV_VOUCHER_MAX_AGE_MS 60000
 
 /*
- * Measured boot (R6): refuse when PCR16 is locked or not zero; extend it with the policy's digest,
- * lock it and the registers 17 to 31. Once, before clv_gate_open().
+ * Measured boot (R6): refuse when a register from 16 to 31 is locked or not zero; extend PCR16 with
+ * the policy's digest and those of its member "measure" with the SHA-384 of their files; lock all.
+ * Once, before clv_gate_open(). CLV_POLICY_PCR_STATE, or what reading a file failed with.
  */
 CLV_NODISCARD clv_status clv_gate_measure(clv_nsm *nsm, const clv_policy *policy, clv_error *err);
 
@@ -87,8 +88,8 @@ void clv_voucher_free(clv_voucher **voucher);
  * is over (R9). Without this call there is no thread, and every key is made when it is needed. The
  * thread ends in clv_gate_free(). At most once for a gate.
  */
-#define CLV_AHEAD_KEYS_MAX     32
-#define CLV_AHEAD_VOUCHERS_MAX 32
+#define CLV_AHEAD_KEYS_MAX     16
+#define CLV_AHEAD_VOUCHERS_MAX 16
 CLV_NODISCARD clv_status clv_gate_work_ahead(clv_gate *gate, size_t keys, size_t vouchers,
                                              clv_error *err);
 

@@ -16,8 +16,10 @@
 #define CLV_POLICY_NAME_MAX   64
 #define CLV_CAPABILITY_MAX    256
 #define CLV_CAPABILITIES_MAX  64
-/* The register the policy is measured into: the first that belongs to the application. */
-#define CLV_POLICY_PCR 16
+/* The register the policy is measured into: the first that belongs to the application. The files
+ * of its member "measure" go into those behind it. */
+#define CLV_POLICY_PCR        16
+#define CLV_MEASURED_FILE_MAX ((size_t)16 * 1024 * 1024)
 
 typedef struct clv_cache_limits {
     uint32_t max_age_s; /* 0: no caching (R14) */
@@ -58,6 +60,7 @@ typedef struct clv_policy {
     size_t key_count;
     clv_policy_agent agent[CLV_POLICY_AGENTS_MAX];
     size_t agent_count;
+    char *measured[CLV_PCR_COUNT]; /* "measure": the file that goes into each register, or NULL */
 } clv_policy;
 
 /* Copies the bytes, parses, checks. The policy is large: hold it on the heap. */

@@ -1,6 +1,9 @@
 /* Measured boot (R6): the policy's bytes become a register that every document shows. */
 #include <claviger/gate.h>
 
+#include <base/crypto.h>
+#include <base/file.h>
+
 /* A register that somebody touched before us would make the measurement mean something else. */
 static clv_status require_untouched(clv_nsm *nsm, uint16_t index, clv_error *err)
 {
@@ -15,18 +18,40 @@ static clv_status require_untouched(clv_nsm *nsm, uint16_t index, clv_error *err
     return CLV_OK;
 }
 
+/* Extend with a digest, and see that the module did exactly that: SHA-384(zeros || digest). */
+static clv_status extend(clv_nsm *nsm, uint16_t index, const uint8_t digest[CLV_SHA384_SIZE],
+                         clv_error *err)
+{
+    uint8_t found[CLV_PCR_SIZE], expected[CLV_PCR_SIZE], input[2 * CLV_PCR_SIZE] = {0};
+    memcpy(input + CLV_PCR_SIZE, digest, CLV_SHA384_SIZE);
+    CLV_TRY(clv_sha384(CLV_BYTES(input, sizeof input), expected, err));
+    CLV_TRY(clv_nsm_extend_pcr(nsm, index, CLV_BYTES(digest, CLV_SHA384_SIZE), found, err));
+    if (memcmp(found, expected, sizeof expected) != 0)
+        return clv_fail(err, CLV_POLICY_PCR_STATE,
+                        "PCR%u: expected what was measured into it, found another value", index);
+    return CLV_OK;
+}
+
+static clv_status extend_with_file(clv_nsm *nsm, uint16_t index, const char *path, clv_error *err)
+{
+    clv_auto(clv_buf) content = CLV_BUF_INIT;
+    uint8_t digest[CLV_SHA384_SIZE];
+    clv_status status = clv_file_read(path, CLV_MEASURED_FILE_MAX, &content, err);
+    if (status != CLV_OK)
+        return clv_blame(err, status, "measure.%u", index);
+    CLV_TRY(clv_sha384(clv_buf_bytes(&content), digest, err));
+    return extend(nsm, index, digest, err);
+}
+
 clv_status clv_gate_measure(clv_nsm *nsm, const clv_policy *policy, clv_error *err)
 {
     for (uint16_t i = CLV_POLICY_PCR; i < CLV_PCR_COUNT; i++)
         CLV_TRY(require_untouched(nsm, i, err));
-
-    uint8_t value[CLV_PCR_SIZE];
-    clv_bytes digest = CLV_BYTES(policy->digest, sizeof policy->digest);
-    CLV_TRY(clv_nsm_extend_pcr(nsm, CLV_POLICY_PCR, digest, value, err));
-    if (!clv_bytes_equal(CLV_BYTES(value, sizeof value),
-                         CLV_BYTES(policy->pcr16, sizeof policy->pcr16)))
-        return clv_fail(err, CLV_POLICY_PCR_STATE,
-                        "PCR%u: expected the policy's measurement, found another", CLV_POLICY_PCR);
+    CLV_TRY(extend(nsm, CLV_POLICY_PCR, policy->digest, err));
+    for (uint16_t i = CLV_POLICY_PCR + 1; i < CLV_PCR_COUNT; i++) {
+        if (policy->measured[i] != NULL)
+            CLV_TRY(extend_with_file(nsm, i, policy->measured[i], err));
+    }
     /* Only locked registers appear in documents; and what is locked now, no agent can extend. */
     return clv_nsm_lock_pcrs(nsm, CLV_PCR_COUNT, err);
 }

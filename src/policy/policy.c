@@ -9,6 +9,7 @@
 #define DOCUMENT_AGE_MAX_S     300
 #define ENDPOINT_MAX           512
 #define REGION_MAX             32
+#define PATH_SIZE_MAX          512
 
 /* The registers that no application can choose: 0 to 2 are the image, which cannot hold its own
  * measurement; 16 is this very file's. */
@@ -29,6 +30,8 @@ void clv_policy_free(clv_policy **policy)
         for (size_t k = 0; k < p->agent[i].may_count; k++)
             free(p->agent[i].may[k]);
     }
+    for (size_t i = 0; i < CLV_PCR_COUNT; i++)
+        free(p->measured[i]);
     free(p->kms_region);
     free(p->kms_endpoint);
     free(p->kms_ca_file);
@@ -44,29 +47,38 @@ bool clv_policy_is_name(const char *text)
            strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
 }
 
-static clv_status read_pin(const char *index, const json_t *value, clv_pcrs *pins, clv_error *err)
+/* "0" to "31" in its one form; -1 otherwise. */
+static int register_of(const char *index)
 {
     char *end;
     unsigned long i = strtoul(index, &end, 10);
     if (*index < '0' || *index > '9' || *end != '\0' || (index[0] == '0' && index[1] != '\0') ||
         i >= CLV_PCR_COUNT)
+        return -1;
+    return (int)i;
+}
+
+static clv_status read_pin(const char *index, const json_t *value, clv_pcrs *pins, clv_error *err)
+{
+    int i = register_of(index);
+    if (i < 0)
         return clv_fail(err, CLV_POLICY_FORMAT,
                         "attestation.pcrs: expected indices 0 to 31, found \"%.20s\"", index);
     if ((PCR_UNPINNABLE >> i & 1) != 0)
         return clv_fail(err, CLV_POLICY_FORMAT,
-                        "attestation.pcrs.%lu: expected a register other than 0, 1, 2 and 16 "
+                        "attestation.pcrs.%d: expected a register other than 0, 1, 2 and 16 "
                         "(a file cannot hold its own measurement: use a baseline), found it",
                         i);
     if (!json_is_string(value))
-        return clv_fail(err, CLV_JSON_TYPE, "attestation.pcrs.%lu: expected a string, found %s", i,
+        return clv_fail(err, CLV_JSON_TYPE, "attestation.pcrs.%d: expected a string, found %s", i,
                         clv_json_type_name(value));
     clv_status status = clv_hex_decode_exact(clv_bytes_of(json_string_value(value)), pins->value[i],
                                              CLV_PCR_SIZE, err);
     if (status != CLV_OK)
-        return clv_blame(err, status, "attestation.pcrs.%lu", i);
+        return clv_blame(err, status, "attestation.pcrs.%d", i);
     if (clv_bytes_all_zero(CLV_BYTES(pins->value[i], CLV_PCR_SIZE)))
         return clv_fail(err, CLV_POLICY_FORMAT,
-                        "attestation.pcrs.%lu: expected a measurement, found zeros, which never "
+                        "attestation.pcrs.%d: expected a measurement, found zeros, which never "
                         "match",
                         i);
     pins->present |= UINT32_C(1) << i;
@@ -156,7 +168,7 @@ static clv_status read_kms(const json_t *json, clv_policy *out, clv_error *err)
     CLV_TRY(clv_json_open(&r, json, "kms", err));
     CLV_TRY(read_member_text(&r, "region", REGION_MAX, &out->kms_region, err));
     CLV_TRY(read_member_text(&r, "endpoint", ENDPOINT_MAX, &out->kms_endpoint, err));
-    CLV_TRY(read_member_text(&r, "ca_file", ENDPOINT_MAX, &out->kms_ca_file, err));
+    CLV_TRY(read_member_text(&r, "ca_file", PATH_SIZE_MAX, &out->kms_ca_file, err));
     CLV_TRY(clv_json_done(&r, err));
     if (strncmp(out->kms_endpoint, "https://", 8) != 0)
         return clv_fail(err, CLV_POLICY_FORMAT, "kms.endpoint: expected https://…, found \"%.60s\"",
@@ -168,12 +180,39 @@ static clv_status read_kms(const json_t *json, clv_policy *out, clv_error *err)
     return CLV_OK;
 }
 
+/* {"17": "/path", …}: files that are measured beside the policy. */
+static clv_status read_measured(json_t *files, clv_policy *out, clv_error *err)
+{
+    if (files == NULL)
+        return CLV_OK;
+    clv_json_reader r;
+    CLV_TRY(clv_json_open(&r, files, "measure", err));
+    for (void *at = json_object_iter(files); at != NULL; at = json_object_iter_next(files, at)) {
+        int i = register_of(json_object_iter_key(at));
+        const char *path = json_string_value(json_object_iter_value(at));
+        if (i <= CLV_POLICY_PCR)
+            return clv_fail(err, CLV_POLICY_FORMAT,
+                            "measure: expected registers 17 to 31, found \"%.20s\"",
+                            json_object_iter_key(at));
+        if (path == NULL)
+            return clv_fail(err, CLV_JSON_TYPE, "measure.%d: expected a string, found %s", i,
+                            clv_json_type_name(json_object_iter_value(at)));
+        if (path[0] != '/' || strlen(path) > PATH_SIZE_MAX)
+            return clv_fail(err, CLV_POLICY_FORMAT,
+                            "measure.%d: expected an absolute path of at most %d bytes, found "
+                            "\"%.60s\"",
+                            i, PATH_SIZE_MAX, path);
+        CLV_TRY(clv_text_dup(clv_bytes_of(path), &out->measured[i], err));
+    }
+    return CLV_OK;
+}
+
 static clv_status read_document(const json_t *json, clv_policy *out, clv_error *err)
 {
     clv_json_reader r;
     int64_t version;
     const char *enclave;
-    json_t *attestation, *kms, *keys, *agents;
+    json_t *attestation, *kms, *keys, *agents, *files;
     CLV_TRY(clv_json_open(&r, json, "", err));
     CLV_TRY(clv_json_need_integer(&r, "version", 1, 1, &version, err));
     CLV_TRY(clv_json_need_text(&r, "enclave", &enclave, err));
@@ -190,6 +229,8 @@ static clv_status read_document(const json_t *json, clv_policy *out, clv_error *
     CLV_TRY(clv_policy_read_keys(keys, out, err));
     CLV_TRY(clv_json_need_value(&r, "agents", &agents, err));
     CLV_TRY(clv_policy_read_agents(agents, out, err));
+    CLV_TRY(clv_json_value(&r, "measure", &files, err));
+    CLV_TRY(read_measured(files, out, err));
     return clv_json_done(&r, err);
 }
 

@@ -6,7 +6,7 @@
 #include <base/crypto.h>
 
 #define THREADS 4
-#define RACES   25
+#define RACES   10
 
 static void open_with(stage *s, unsigned max_age_s)
 {
