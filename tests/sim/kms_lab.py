@@ -99,6 +99,11 @@ class Lab:
     def __exit__(self, *unused) -> None:
         self.stack.close()
 
+    def ended_well(self, process: Process) -> None:
+        """A program that was not killed ends with status 0: no leak, no undefined behaviour."""
+        status = process.stop()
+        assert status in (0, -9), f"{process.name} ended with status {status}: {process.log}"
+
     def run(self, name: str, *arguments: str, check: bool = True):
         return subprocess.run([program(name), *arguments], check=check, capture_output=True,
                               text=True, timeout=60)
@@ -109,7 +114,7 @@ class Lab:
         process = Process("claviger-nsm", ["serve", str(self.nsm_dir), "--pcrs",
                                            str(self.dir / "pcrs.json"), "--listen",
                                            f"unix:{self.dir / name}", *more], directory)
-        self.stack.callback(process.stop)
+        self.stack.callback(self.ended_well, process)
         return process.wait_ready()
 
     def start_kms(self, listen: str = "tcp:127.0.0.1:0") -> Process:
@@ -117,7 +122,7 @@ class Lab:
         process = Process("claviger-kms", ["serve", str(self.kms_dir), "--listen", listen,
                                            "--attestation-root", str(self.nsm_dir / "root.pem"),
                                            "--admin", f"unix:{self.admin_path}"], self.dir)
-        self.stack.callback(process.stop)
+        self.stack.callback(self.ended_well, process)
         process.wait_ready()
         self.port = int(process.ready["listen"].rsplit(":", 1)[1])
         return process

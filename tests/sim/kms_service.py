@@ -253,6 +253,95 @@ class Policies(Case):
                 key = self.lab.key(Policy=policy(allow(condition)))
                 self.assertEqual(self.attempt(key, attested), expected)
 
+    def test_conditions_that_every_call_fills(self):
+        rows = [("kms:CallerAccount", ACCOUNT), ("aws:PrincipalAccount", ACCOUNT),
+                ("aws:PrincipalArn", USER), ("aws:PrincipalType", "User"),
+                ("aws:username", "claviger"), ("aws:RequestedRegion", "us-east-1"),
+                ("aws:SecureTransport", "true"), ("aws:SourceIp", "127.0.0.1"),
+                ("aws:ResourceAccount", ACCOUNT), ("kms:KeySpec", "SYMMETRIC_DEFAULT"),
+                ("kms:KeyUsage", "ENCRYPT_DECRYPT"), ("kms:KeyOrigin", "AWS_KMS"),
+                ("kms:MultiRegion", "false"), ("kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT"),
+                ("aws:ResourceTag/a", "b")]
+        for name, value in rows:
+            with self.subTest(name=name):
+                for found, expected in ((value, "ok"), (value + "x", "AccessDeniedException")):
+                    key = self.lab.key(Policy=policy(allow({"StringEquals": {name: found}})),
+                                       Tags=[{"TagKey": "a", "TagValue": "b"}])
+                    self.assertEqual(self.attempt(key, False), expected)
+
+    def test_conditions_on_what_an_operation_says(self):
+        def deny(action, name, value):
+            return policy(allow(action=["kms:*"]), {
+                "Effect": "Deny", "Principal": "*", "Action": action, "Resource": "*",
+                "Condition": {"ForAnyValue:StringEquals": {name: value}}})
+        peer = self.lab.ok("GetPublicKey", {"KeyId": self.lab.key(
+            KeySpec="ECC_NIST_P256", KeyUsage="KEY_AGREEMENT")})["PublicKey"]
+        rows = [
+            ({}, "GenerateDataKeyPair", {"KeyPairSpec": "ECC_NIST_P256"}, "kms:DataKeyPairSpec",
+             "ECC_NIST_P256"),
+            ({"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"}, "Sign",
+             {"SigningAlgorithm": "ECDSA_SHA_256", "Message": b64(b"m")}, "kms:SigningAlgorithm",
+             "ECDSA_SHA_256"),
+            ({"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"}, "Sign",
+             {"SigningAlgorithm": "ECDSA_SHA_256", "Message": b64(b"m")}, "kms:MessageType", "RAW"),
+            ({"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}, "GenerateMac",
+             {"MacAlgorithm": "HMAC_SHA_256", "Message": b64(b"m")}, "kms:MacAlgorithm",
+             "HMAC_SHA_256"),
+            ({"KeySpec": "ECC_NIST_P256", "KeyUsage": "KEY_AGREEMENT"}, "DeriveSharedSecret",
+             {"KeyAgreementAlgorithm": "ECDH", "PublicKey": peer}, "kms:KeyAgreementAlgorithm",
+             "ECDH"),
+            ({}, "CreateGrant", {"GranteePrincipal": ROLE, "RetiringPrincipal": USER,
+                                 "Operations": ["Decrypt", "Encrypt"]}, "kms:GrantOperations",
+             "Encrypt"),
+            ({}, "CreateGrant", {"GranteePrincipal": ROLE, "Operations": ["Decrypt"]},
+             "kms:GranteePrincipal", ROLE),
+            ({}, "CreateGrant", {"GranteePrincipal": ROLE, "RetiringPrincipal": USER,
+                                 "Operations": ["Decrypt"]}, "kms:RetiringPrincipal", USER),
+            ({}, "CreateGrant", {"GranteePrincipal": ROLE, "Operations": ["Decrypt"], "Constraints": {
+                "EncryptionContextEquals": {"a": "b"}}}, "kms:GrantConstraintType",
+             "EncryptionContextEquals"),
+            ({}, "CreateGrant", {"GranteePrincipal": ROLE, "Operations": ["Decrypt"]},
+             "kms:GrantIsForAWSResource", "false"),
+            ({}, "EnableKeyRotation", {"RotationPeriodInDays": 90}, "kms:RotationPeriodInDays",
+             "90"),
+            ({}, "TagResource", {"Tags": [{"TagKey": "a", "TagValue": "b"}]}, "aws:TagKeys", "a"),
+            ({}, "TagResource", {"Tags": [{"TagKey": "a", "TagValue": "b"}]}, "aws:RequestTag/a",
+             "b"),
+            ({}, "PutKeyPolicy", {"Policy": policy(allow(action=["kms:*"])),
+                                  "BypassPolicyLockoutSafetyCheck": True},
+             "kms:BypassPolicyLockoutSafetyCheck", "true"),
+            ({}, "ScheduleKeyDeletion", {"PendingWindowInDays": 8},
+             "kms:ScheduleKeyDeletionPendingWindowInDays", "8"),
+        ]
+        for made, operation, parameters, name, value in rows:
+            with self.subTest(name=name):
+                action = f"kms:{operation}"
+                key = self.lab.key(Policy=deny(action, name, value), **made)
+                self.assert_error("AccessDeniedException", operation, {"KeyId": key, **parameters})
+                key = self.lab.key(Policy=deny(action, name, value + "x"), **made)
+                self.lab.ok(operation, {"KeyId": key, **parameters})
+
+    def test_conditions_on_names(self):
+        key = self.lab.key(Policy=policy(
+            allow({"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/right"}}),
+            allow(action=["kms:CreateAlias"])))
+        self.assertEqual(self.attempt(key, False), "AccessDeniedException")
+        self.lab.ok("CreateAlias", {"AliasName": "alias/right", "TargetKeyId": key})
+        self.assertEqual(self.attempt(key, False), "ok")
+        key = self.lab.key(Policy=policy(
+            allow({"StringEquals": {"kms:RequestAlias": "alias/asked"}}),
+            allow(action=["kms:CreateAlias"])))
+        self.lab.ok("CreateAlias", {"AliasName": "alias/asked", "TargetKeyId": key})
+        self.assertEqual(self.attempt(key, False), "AccessDeniedException")
+        self.assertEqual(self.attempt("alias/asked", False), "ok")
+        same = allow({"Bool": {"kms:ReEncryptOnSameKey": "true"}}, action=["kms:ReEncrypt*"])
+        one, two = (self.lab.key(Policy=policy(same, allow(action=["kms:Encrypt"])))
+                    for _ in range(2))
+        blob = self.lab.ok("Encrypt", {"KeyId": one, "Plaintext": b64(b"x")})["CiphertextBlob"]
+        self.lab.ok("ReEncrypt", {"CiphertextBlob": blob, "DestinationKeyId": one})
+        self.assert_error("AccessDeniedException", "ReEncrypt",
+                          {"CiphertextBlob": blob, "DestinationKeyId": two})
+
     def test_conditions_on_the_encryption_context(self):
         key = self.lab.key(Policy=policy(allow({
             "StringEquals": {"kms:EncryptionContext:Purpose": "AgentSecrets"},

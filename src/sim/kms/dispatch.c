@@ -103,6 +103,14 @@ static clv_status prepare(clv_call *call, clv_error *err)
     return CLV_OK;
 }
 
+/* aws:PrincipalType names the kinds otherwise than userIdentity.type does. */
+static const char *principal_type(const clv_caller *caller)
+{
+    if (strcmp(caller->type, "IAMUser") == 0)
+        return "User";
+    return strcmp(caller->type, "Root") == 0 ? "Account" : caller->type;
+}
+
 /* Global condition keys (IAM user guide, "AWS global condition context keys"). */
 static clv_status add_global_conditions(clv_call *call, const char *source_ip, clv_error *err)
 {
@@ -112,15 +120,16 @@ static clv_status add_global_conditions(clv_call *call, const char *source_ip, c
         {"kms:CallerAccount", call->caller.account},
         {"aws:PrincipalAccount", call->caller.account},
         {"aws:PrincipalArn", call->caller.principal_arn},
-        {"aws:PrincipalType", call->caller.type},
-        {"aws:username", call->caller.name},
-        {"aws:userid", call->caller.access_key},
+        {"aws:PrincipalType", principal_type(&call->caller)},
+        {"aws:username", strcmp(call->caller.type, "IAMUser") == 0 ? call->caller.name : NULL},
         {"aws:RequestedRegion", call->server->region},
         {"aws:SecureTransport", "true"},
         {"aws:SourceIp", source_ip},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        CLV_TRY(clv_call_condition(call, rows[i].key, rows[i].value, err));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].value != NULL)
+            CLV_TRY(clv_call_condition(call, rows[i].key, rows[i].value, err));
+    }
     return CLV_OK;
 }
 

@@ -97,7 +97,6 @@ static const struct operator_row {
 
 /* The condition keys that the server fills; one that ends in ':' or '/' takes a name behind it. */
 static const char *const KEYS[] = {
-    "aws:CurrentAccount",
     "aws:PrincipalAccount",
     "aws:PrincipalArn",
     "aws:PrincipalType",
@@ -108,7 +107,6 @@ static const char *const KEYS[] = {
     "aws:SecureTransport",
     "aws:SourceIp",
     "aws:TagKeys",
-    "aws:userid",
     "aws:username",
     "kms:BypassPolicyLockoutSafetyCheck",
     "kms:CallerAccount",

@@ -69,15 +69,44 @@ static clv_status add_material(clv_call *call, const char *id, uint32_t version,
                       (int64_t)manual);
 }
 
-clv_status clv_key_rotate(clv_call *call, clv_key *key, bool manual, clv_error *err)
+/* Within a transaction. */
+static clv_status add_version(clv_call *call, clv_key *key, bool manual, clv_error *err)
 {
     clv_auto(clv_buf) material = CLV_BUF_INIT;
     CLV_TRY(clv_material_generate(clv_key_spec_of(key->spec), &material, err));
-    clv_auto(clv_transaction) transaction = {NULL};
-    CLV_TRY(clv_db_begin(call->server->db, &transaction, err));
     CLV_TRY(add_material(call, key->id, key->version + 1, clv_buf_bytes(&material), manual, err));
     key->version++;
-    CLV_TRY(clv_key_update(call, key, err));
+    return clv_key_update(call, key, err);
+}
+
+clv_status clv_key_rotate(clv_call *call, clv_key *key, bool manual, clv_error *err)
+{
+    clv_auto(clv_transaction) transaction = {NULL};
+    CLV_TRY(clv_db_begin(call->server->db, &transaction, err));
+    CLV_TRY(add_version(call, key, manual, err));
+    return clv_transaction_commit(&transaction, err);
+}
+
+static bool rotation_due(const clv_call *call, const clv_key *key)
+{
+    uint64_t period_ms = (uint64_t)key->rotation_days * DAY_MS;
+    return key->rotation_days > 0 && strcmp(key->state, "Enabled") == 0 &&
+           key->rotation_from_ms + period_ms <= call->now_ms;
+}
+
+/* Another call may have come first: the key is read again inside the transaction. */
+static clv_status rotate_once(clv_call *call, clv_key *key, bool *found, clv_error *err)
+{
+    clv_auto(clv_transaction) transaction = {NULL};
+    CLV_TRY(clv_db_begin(call->server->db, &transaction, err));
+    char id[CLV_KEY_ID_SIZE];
+    memcpy(id, key->id, sizeof id);
+    clv_key_drop(key);
+    CLV_TRY(find_row(call, id, key, found, err));
+    if (*found && rotation_due(call, key)) {
+        key->rotation_from_ms = call->now_ms;
+        CLV_TRY(add_version(call, key, false, err));
+    }
     return clv_transaction_commit(&transaction, err);
 }
 
@@ -89,13 +118,7 @@ static clv_status catch_up(clv_call *call, clv_key *key, bool *found, clv_error 
         return clv_db_run(call->server->db, NULL, err, "DELETE FROM keys WHERE id = ?", "t",
                           key->id);
     }
-    uint64_t period_ms = (uint64_t)key->rotation_days * DAY_MS;
-    if (key->rotation_days > 0 && strcmp(key->state, "Enabled") == 0 &&
-        key->rotation_from_ms + period_ms <= call->now_ms) {
-        key->rotation_from_ms = call->now_ms;
-        return clv_key_rotate(call, key, false, err);
-    }
-    return CLV_OK;
+    return rotation_due(call, key) ? rotate_once(call, key, found, err) : CLV_OK;
 }
 
 clv_status clv_key_load(clv_call *call, const char *id, clv_key *out, bool *found, clv_error *err)

@@ -18,8 +18,17 @@ static const char DEFAULT_POLICY[] =
     "\"Sid\":\"Enable IAM User Permissions\",\"Effect\":\"Allow\","
     "\"Principal\":{\"AWS\":\"arn:aws:iam::%s:root\"},\"Action\":\"kms:*\",\"Resource\":\"*\"}]}";
 
+static clv_status read_bypass(clv_call *call, bool *out, clv_error *err)
+{
+    *out = false;
+    CLV_TRY(clv_param_boolean(call, "BypassPolicyLockoutSafetyCheck", out, err));
+    return clv_call_condition(call, "kms:BypassPolicyLockoutSafetyCheck", *out ? "true" : "false",
+                              err);
+}
+
 /* Policy, parsed and checked; its text in *text (owned by the parameters), NULL when absent. */
-static clv_status read_policy(clv_call *call, const char *arn, const char **text, clv_error *err)
+static clv_status read_policy(clv_call *call, const char *arn, bool bypass, const char **text,
+                              clv_error *err)
 {
     CLV_TRY(clv_param_text(call, "Policy", CLV_POLICY_MAX, text, err));
     if (*text == NULL)
@@ -29,8 +38,6 @@ static clv_status read_policy(clv_call *call, const char *arn, const char **text
     if (clv_json_parse(clv_bytes_of(*text), CLV_POLICY_MAX, &policy, &why) != CLV_OK)
         return clv_fail(err, CLV_KMS_MALFORMED_POLICY, "%.400s", why.text);
     CLV_TRY(clv_policy_check(policy, CLV_POLICY_KEY, err));
-    bool bypass = false;
-    CLV_TRY(clv_param_boolean(call, "BypassPolicyLockoutSafetyCheck", &bypass, err));
     return bypass ? CLV_OK : clv_call_not_locked_out(call, policy, arn, err);
 }
 
@@ -154,8 +161,12 @@ clv_status clv_op_create_key(clv_call *call, clv_error *err)
 {
     clv_auto(clv_key) key = CLV_KEY_INIT;
     const char *description, *policy;
+    bool bypass;
     CLV_TRY(refuse_unsupported(call, err));
     CLV_TRY(read_spec(call, &key, err));
+    CLV_TRY(read_bypass(call, &bypass, err));
+    CLV_TRY(clv_call_condition(call, "kms:KeyOrigin", "AWS_KMS", err));
+    CLV_TRY(clv_call_condition(call, "kms:MultiRegion", "false", err));
     CLV_TRY(clv_param_text(call, "Description", DESCRIPTION_MAX, &description, err));
     const json_t *tags = json_object_get(call->parameters, "Tags");
     CLV_TRY(clv_tags_condition(call, tags, err));
@@ -168,7 +179,7 @@ clv_status clv_op_create_key(clv_call *call, clv_error *err)
     snprintf(key.state, sizeof key.state, "Enabled");
     key.created_ms = call->now_ms;
     key.version = 1;
-    CLV_TRY(read_policy(call, key.arn, &policy, err));
+    CLV_TRY(read_policy(call, key.arn, bypass, &policy, err));
     char default_policy[512];
     snprintf(default_policy, sizeof default_policy, DEFAULT_POLICY, key.account);
     CLV_TRY(clv_text_dup(clv_bytes_of(policy != NULL ? policy : default_policy), &key.policy, err));
@@ -218,11 +229,13 @@ clv_status clv_op_put_key_policy(clv_call *call, clv_error *err)
 {
     clv_auto(clv_key) key = CLV_KEY_INIT;
     const char *id, *policy;
+    bool bypass;
     CLV_TRY(clv_param_key_id(call, &id, err));
     CLV_TRY(check_policy_name(call, err));
+    CLV_TRY(read_bypass(call, &bypass, err));
     const clv_key_need need = {.any_state = true, .pending = true};
     CLV_TRY(clv_call_key(call, id, &need, &key, err));
-    CLV_TRY(read_policy(call, key.arn, &policy, err));
+    CLV_TRY(read_policy(call, key.arn, bypass, &policy, err));
     if (policy == NULL)
         return clv_param_refuse(err, "Policy", NULL, "Member must not be null");
     clv_text_drop(&key.policy);

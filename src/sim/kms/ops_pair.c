@@ -41,6 +41,7 @@ static clv_status make_pair(clv_call *call, clv_buf *private_key, clv_error *err
     CLV_TRY(clv_param_key_id(call, &id, err));
     CLV_TRY(clv_param_context(call, "EncryptionContext", &context, err));
     CLV_TRY(read_pair_spec(call, &spec, err));
+    CLV_TRY(clv_call_condition(call, "kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT", err));
     const clv_key_need need = {.usage = "ENCRYPT_DECRYPT", .context = context};
     CLV_TRY(clv_call_key(call, id, &need, &key, err));
     CLV_TRY(clv_require_symmetric(&key, err));

@@ -15,6 +15,7 @@ static clv_status read_source(clv_call *call, clv_ciphertext_source *out, clv_er
     CLV_TRY(clv_param_text(call, "SourceKeyId", CLV_KEY_ID_MAX, &out->key_id, err));
     CLV_TRY(clv_param_text(call, "SourceEncryptionAlgorithm", 64, &algorithm, err));
     out->algorithm = algorithm != NULL ? algorithm : SYMMETRIC;
+    CLV_TRY(clv_call_condition(call, "kms:EncryptionAlgorithm", out->algorithm, err));
     return clv_param_context(call, "SourceEncryptionContext", &out->context, err);
 }
 
