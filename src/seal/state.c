@@ -74,9 +74,11 @@ clv_status clv_state_seal(clv_vault *vault, const clv_policy_key *key, const cha
     if (plaintext.n > CLV_STATE_SIZE_MAX)
         return clv_fail(err, CLV_TOO_LARGE, "expected a state of at most %zu bytes, found %zu",
                         CLV_STATE_SIZE_MAX, plaintext.n);
+    clv_auto(clv_context) extra = CLV_CONTEXT_INIT;
     clv_auto_ptr(clv_sealer) sealer = NULL;
-    CLV_TRY(clv_state_sealer(vault, key, name, generation, CLV_SEAL_FRAME, clv_sink_buf, sealed,
-                             &sealer, err));
+    sealing s = {CLV_SEAL_FRAME, clv_sink_buf, sealed, &sealer};
+    CLV_TRY(message_context(name, generation, &extra, err));
+    CLV_TRY(clv_vault_with_sealing_key(vault, key, &extra, plaintext.n, start_sealing, &s, err));
     CLV_TRY(clv_sealer_update(sealer, plaintext, err));
     return clv_sealer_finish(sealer, err);
 }

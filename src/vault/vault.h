@@ -3,7 +3,8 @@
  *
  * Nobody receives a key. A caller hands in what is to be done with it; the vault resolves the
  * operation from the policy, has it vouched for, opens the answer, runs the use, and wipes the key
- * on every path out.
+ * on every path out. Only where the policy turns a key's cache on does a data key outlive its use;
+ * a thread of the vault's own then wipes it when it is too old.
  */
 #ifndef CLV_VAULT_H
 #define CLV_VAULT_H
@@ -35,7 +36,17 @@ CLV_NODISCARD clv_status clv_vault_with_new_key(clv_vault *vault, const clv_poli
                                                 const clv_context *extra, clv_key_use use,
                                                 void *with, clv_error *err);
 
-/* The data key behind a CiphertextBlob, through Decrypt under the policy's key and context. */
+/*
+ * Like clv_vault_with_new_key, for a message of `size` bytes (UINT64_MAX: not known): where the
+ * policy turns the key's cache on, a data key that sealed before may serve again (vault/cache.h).
+ * facts->document is empty then.
+ */
+CLV_NODISCARD clv_status clv_vault_with_sealing_key(clv_vault *vault, const clv_policy_key *key,
+                                                    const clv_context *extra, uint64_t size,
+                                                    clv_key_use use, void *with, clv_error *err);
+
+/* The data key behind a CiphertextBlob, through Decrypt under the policy's key and context;
+ * kept where the policy turns the key's cache on, each use counting as a message. */
 CLV_NODISCARD clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_key *key,
                                             const clv_context *extra, clv_bytes encrypted_key,
                                             clv_key_use use, void *with, clv_error *err);

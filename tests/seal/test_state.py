@@ -3,6 +3,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -48,6 +49,14 @@ class State(unittest.TestCase):
         cls.policy["keys"]["decrypt-only"] = {
             "key_id": cls.stack.keys["other"], "operations": ["Decrypt"],
             "encryption_context": {"Purpose": "Reading"}}
+        cls.policy["keys"]["cached"] = {
+            "key_id": cls.stack.keys[KEY], "operations": ["GenerateDataKey", "Decrypt"],
+            "encryption_context": {"Purpose": "Caching"},
+            "cache": {"max_age_s": 2, "max_messages": 3, "max_bytes": 100000}}
+        cls.policy["keys"]["hot"] = {
+            "key_id": cls.stack.keys[KEY], "operations": ["GenerateDataKey", "Decrypt"],
+            "encryption_context": {"Purpose": "Hot"},
+            "cache": {"max_age_s": 60, "max_messages": 1000000, "max_bytes": 1 << 40}}
         cls.stack.write_policy(cls.policy)
         cls.tool = Tool(cls.stack)
         cls.addClassCleanup(lambda: cls.tool.close())
@@ -65,6 +74,54 @@ class State(unittest.TestCase):
         self.assertEqual(answer.split(":")[0], slug, answer)
         self.assertFalse(self.opened.exists(), "something was written")
         return answer
+
+    def encrypted_key(self, key, name, size=10):
+        """Seal once; the data key as KMS encrypted it, which tells data keys apart."""
+        self.plain.write_bytes(os.urandom(size))
+        self.assertEqual(self.tool("seal", key, name, 0, self.plain, self.sealed), "ok")
+        message = self.sealed.read_bytes()
+        arn = self.stack.keys[KEY].encode()
+        start = message.index(arn) + len(arn)
+        length = int.from_bytes(message[start:start + 2], "big")
+        return message[start + 2:start + 2 + length]
+
+    def test_without_a_cache_every_message_has_a_data_key_of_its_own(self):
+        self.assertEqual(len({self.encrypted_key(KEY, "n") for _ in range(3)}), 3)
+
+    def test_a_cached_data_key_serves_its_messages_and_no_more(self):
+        found = [self.encrypted_key("cached", "counted") for _ in range(7)]
+        self.assertEqual([found.index(key) for key in found], [0, 0, 0, 3, 3, 3, 6])
+
+    def test_a_cached_data_key_serves_its_bytes_and_no_more(self):
+        found = [self.encrypted_key("cached", "weighed", 50000) for _ in range(3)]
+        self.assertEqual([found.index(key) for key in found], [0, 0, 2])
+        self.assertNotEqual(self.encrypted_key("cached", "heavy", 100001),
+                            self.encrypted_key("cached", "heavy", 1))
+
+    def test_a_cached_data_key_grows_too_old(self):
+        first = self.encrypted_key("cached", "aged")
+        time.sleep(2.1)
+        self.assertNotEqual(first, self.encrypted_key("cached", "aged"))
+
+    def test_a_cached_data_key_serves_its_own_context_only(self):
+        self.assertNotEqual(self.encrypted_key("cached", "one"),
+                            self.encrypted_key("cached", "two"))
+
+    def test_what_a_cached_data_key_sealed_opens_after_a_restart(self):
+        for _ in range(2):
+            self.encrypted_key("cached", "kept")
+        type(self).tool.close()
+        type(self).tool = Tool(self.stack)
+        self.assertEqual(self.tool("unseal", "cached", "kept", 0, self.sealed, self.opened), "ok")
+        self.assertEqual(self.opened.read_bytes(), self.plain.read_bytes())
+
+    def test_a_cached_data_key_spares_the_calls_to_kms(self):
+        self.plain.write_bytes(bytes(1024))
+        answer = self.tool("repeat", 2000, "hot", "n", self.plain, self.sealed)
+        print(f"messages of 1 KiB with a cached data key: {answer}",
+              file=sys.stderr)
+        self.assertEqual(self.tool.process.stdout.readline(), "ok\n")
+        self.assertGreater(float(answer.split()[0]), 50)
 
     def test_every_size_comes_back(self):
         for size in (0, 1, 4095, 4096, 4097, 1 << 20):
