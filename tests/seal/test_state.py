@@ -117,7 +117,7 @@ class State(unittest.TestCase):
 
     def test_a_cached_data_key_spares_the_calls_to_kms(self):
         self.plain.write_bytes(bytes(1024))
-        answer = self.tool("repeat", 2000, "hot", "n", self.plain, self.sealed)
+        answer = self.tool("repeat", 5000, "hot", "n", self.plain, self.sealed)
         print(f"messages of 1 KiB with a cached data key: {answer}",
               file=sys.stderr)
         self.assertEqual(self.tool.process.stdout.readline(), "ok\n")
