@@ -175,6 +175,12 @@ class Client:
         body = {name: value.hex() for name, value in given.items() if value is not None}
         return base64.b64decode(self._post("/v1/attestation", body, key)["document"])
 
+    def evidence(self, key: Optional[str] = None) -> list[dict[str, Any]]:
+        """The last calls to KMS: number, action, operation and document (bytes)."""
+        calls = self._json("GET", "/v1/evidence", key=key)["calls"]
+        return [{**call, "operation": base64.b64decode(call["operation"]),
+                 "document": base64.b64decode(call["document"])} for call in calls]
+
     def identity(self) -> dict[str, Any]:
         return self._json("GET", "/v1/identity")
 

@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+#include <base/clock.h>
+
 clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err)
 {
     struct ucred peer;
@@ -12,9 +14,9 @@ clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err)
     return CLV_OK;
 }
 
-void clv_agents_init(clv_agents *agents)
+void clv_agents_init(clv_agents *agents, double rate)
 {
-    *agents = (clv_agents){.row = {{0}}};
+    *agents = (clv_agents){.rate = rate};
     pthread_mutex_init(&agents->lock, NULL);
 }
 
@@ -23,21 +25,34 @@ void clv_agents_drop(clv_agents *agents)
     pthread_mutex_destroy(&agents->lock);
 }
 
-/* The row of this uid, or a free one where `make` asks for it; NULL when there is none. The lock
+/* Whether the row can be given to another uid: a free one, or one that has rested longer. */
+static bool is_better(const struct clv_agent_row *row, const struct clv_agent_row *than)
+{
+    if (row->used && (row->connections > 0 || row->bytes > 0))
+        return false;
+    if (than == NULL || !row->used)
+        return than == NULL || than->used;
+    return than->used && row->refilled_ms < than->refilled_ms;
+}
+
+/* The row of this uid, or another one where `make` asks for it; NULL when there is none. The lock
  * is held. */
 static struct clv_agent_row *row_of(clv_agents *agents, uint32_t uid, bool make)
 {
-    struct clv_agent_row *free_row = NULL;
+    struct clv_agent_row *spare = NULL;
     for (size_t i = 0; i < CLV_AGENT_ROWS; i++) {
         struct clv_agent_row *row = &agents->row[i];
         if (row->used && row->uid == uid)
             return row;
-        if (make && !row->used && free_row == NULL)
-            free_row = row;
+        if (make && is_better(row, spare))
+            spare = row;
     }
-    if (free_row != NULL)
-        *free_row = (struct clv_agent_row){.used = true, .uid = uid};
-    return free_row;
+    if (spare != NULL)
+        *spare = (struct clv_agent_row){.used = true,
+                                        .uid = uid,
+                                        .tokens = agents->rate * CLV_AGENT_BURST_S,
+                                        .refilled_ms = clv_monotonic_ms()};
+    return spare;
 }
 
 bool clv_agents_connect(clv_agents *agents, uint32_t uid)
@@ -57,9 +72,30 @@ void clv_agents_disconnect(clv_agents *agents, uint32_t uid)
     struct clv_agent_row *row = row_of(agents, uid, false);
     if (row != NULL && row->connections > 0)
         row->connections--;
-    if (row != NULL && row->connections == 0)
-        row->used = false;
     pthread_mutex_unlock(&agents->lock);
+}
+
+clv_status clv_agents_take_request(clv_agents *agents, uint32_t uid, clv_error *err)
+{
+    if (agents->rate <= 0)
+        return CLV_OK;
+    pthread_mutex_lock(&agents->lock);
+    bool room = false;
+    struct clv_agent_row *row = row_of(agents, uid, true);
+    if (row != NULL) {
+        uint64_t now = clv_monotonic_ms();
+        double most = agents->rate * CLV_AGENT_BURST_S;
+        row->tokens += agents->rate * (double)(now - row->refilled_ms) / 1000;
+        row->tokens = row->tokens < most ? row->tokens : most;
+        row->refilled_ms = now;
+        room = row->tokens >= 1;
+        row->tokens -= room ? 1 : 0;
+    }
+    pthread_mutex_unlock(&agents->lock);
+    if (!room)
+        return clv_fail(err, CLV_AGENT_RATE, "expected at most %.0f requests a second, found more",
+                        agents->rate);
+    return CLV_OK;
 }
 
 clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n, clv_error *err)

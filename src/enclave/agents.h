@@ -18,30 +18,39 @@ typedef struct clv_agent {
 CLV_NODISCARD clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err);
 
 /*
- * How much of the daemon one uid holds at a time, so that one agent cannot starve another:
- * connections, and bytes of request and answer bodies. The table has a row for each uid that is
- * connected; a row is free again when its last connection has ended.
+ * How much of the daemon one uid may take, so that one agent cannot starve another: connections,
+ * bytes of request bodies under way, and requests a second. The table has a row for each uid; the
+ * row of a uid without connections is kept, so that connecting anew does not make its rate fresh,
+ * until another uid needs it.
  */
 #define CLV_AGENT_ROWS            128
 #define CLV_AGENT_CONNECTIONS_MAX 320
 #define CLV_AGENT_BYTES_MAX       ((size_t)192 * 1024 * 1024)
 
 typedef struct clv_agents {
+    double rate;          /* requests a second and agent; 0: no limit */
     pthread_mutex_t lock; /* protects row */
     struct clv_agent_row {
         bool used;
         uint32_t uid;
         size_t connections;
         size_t bytes;
+        double tokens;        /* requests that may come at once */
+        uint64_t refilled_ms; /* when tokens was right, by the monotonic clock */
     } row[CLV_AGENT_ROWS];
 } clv_agents;
 
-void clv_agents_init(clv_agents *agents);
+#define CLV_AGENT_BURST_S 2 /* a rested agent may send so many seconds' requests at once */
+
+void clv_agents_init(clv_agents *agents, double rate);
 void clv_agents_drop(clv_agents *agents);
 
 /* False when the agent, or the table, has no room for one more connection. */
 bool clv_agents_connect(clv_agents *agents, uint32_t uid);
 void clv_agents_disconnect(clv_agents *agents, uint32_t uid);
+
+/* One more request of this agent: CLV_AGENT_RATE when it comes too soon. */
+CLV_NODISCARD clv_status clv_agents_take_request(clv_agents *agents, uint32_t uid, clv_error *err);
 
 /* Take n more bytes of memory for this agent: CLV_AGENT_BUSY when that exceeds its share. */
 CLV_NODISCARD clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n,

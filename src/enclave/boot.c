@@ -135,6 +135,7 @@ static clv_status open_vault(clv_enclave *enclave, const clv_options *options, c
     CLV_TRY(clv_kms_open(&to, &enclave->kms, err));
     CLV_TRY(patiently(enclave, "credentials", ask_credentials, NULL, err));
     CLV_TRY(clv_vault_open(enclave->gate, enclave->kms, &enclave->vault, err));
+    clv_vault_set_witness(enclave->vault, clv_evidence_keep, &enclave->evidence);
     return clv_keeper_start(&enclave->services, enclave->kms, &enclave->clock, &enclave->metrics,
                             &enclave->keeper, err);
 }
@@ -143,8 +144,9 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error 
 {
     *enclave = (clv_enclave){.nsm = NULL};
     clv_clock_init(&enclave->clock);
-    clv_agents_init(&enclave->agents);
+    clv_agents_init(&enclave->agents, options->agent_rate);
     clv_roots_init(&enclave->roots);
+    clv_evidence_init(&enclave->evidence);
     CLV_TRY(clv_services_init(&enclave->services, options->services, SERVICES_TIMEOUT, err));
     CLV_TRY(read_policy(options->policy, &enclave->policy, err));
     enclave->front_key = options->front_key;
@@ -167,6 +169,7 @@ void clv_enclave_drop(clv_enclave *enclave)
     clv_gate_free(&enclave->gate);
     clv_nsm_free(&enclave->nsm);
     clv_policy_free(&enclave->policy);
+    clv_evidence_drop(&enclave->evidence);
     clv_roots_drop(&enclave->roots);
     clv_agents_drop(&enclave->agents);
     clv_clock_drop(&enclave->clock);

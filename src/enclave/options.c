@@ -16,9 +16,13 @@ enum {
     FRONT_KEY,
     READY_FILE,
     AGENT_MODE,
+    AGENT_RATE,
     LOG,
     LEVEL
 };
+
+#define DEFAULT_RATE 1000
+#define RATE_MAX     1000000
 
 static const struct option long_options[] = {
     {"policy", required_argument, NULL, POLICY},
@@ -28,6 +32,7 @@ static const struct option long_options[] = {
     {"relay", required_argument, NULL, RELAY},
     {"agent", required_argument, NULL, AGENT},
     {"agent-mode", required_argument, NULL, AGENT_MODE},
+    {"agent-rate", required_argument, NULL, AGENT_RATE},
     {"dstack", required_argument, NULL, DSTACK},
     {"rofl", required_argument, NULL, ROFL},
     {"front-key", required_argument, NULL, FRONT_KEY},
@@ -51,6 +56,7 @@ const char *clv_options_usage(void)
            "  --relay ADDRESS     the parent's byte stream to KMS\n"
            "  --agent ADDRESS     listen here for agents (HTTP over a Unix socket)\n"
            "  --agent-mode MODE   file mode of the agents' sockets, octal (default 666)\n"
+           "  --agent-rate N      requests a second for each uid, 0 for no limit (default 1000)\n"
            "  --dstack ADDRESS    also listen here for dstack's clients (unix:/path)\n"
            "  --rofl ADDRESS      also listen here for Oasis ROFL's clients (unix:/path)\n"
            "  --front-key NAME    the policy's key for those two, when it has several\n"
@@ -107,6 +113,17 @@ static clv_status take_mode(const char *text, unsigned *out, clv_error *err)
     return CLV_OK;
 }
 
+static clv_status take_rate(const char *text, unsigned *out, clv_error *err)
+{
+    char *end;
+    unsigned long rate = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || rate > RATE_MAX)
+        return clv_fail(err, CLV_USAGE, "--agent-rate: expected 0 to %d, found \"%.40s\"", RATE_MAX,
+                        text);
+    *out = (unsigned)rate;
+    return CLV_OK;
+}
+
 static clv_status need_all(const clv_options *options, clv_error *err)
 {
     const struct {
@@ -134,7 +151,7 @@ static clv_status need_all(const clv_options *options, clv_error *err)
 
 clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error *err)
 {
-    *out = (clv_options){.agent_mode = 0666, .log_level = CLV_LOG_INFO};
+    *out = (clv_options){.agent_mode = 0666, .agent_rate = DEFAULT_RATE, .log_level = CLV_LOG_INFO};
     const char **text[] = {
         [POLICY - POLICY] = &out->policy,       [NSM - POLICY] = &out->nsm,
         [CONTROL - POLICY] = &out->control,     [SERVICES - POLICY] = &out->services,
@@ -156,6 +173,8 @@ clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error 
         }
         if (c == AGENT_MODE)
             CLV_TRY(take_mode(optarg, &out->agent_mode, err));
+        else if (c == AGENT_RATE)
+            CLV_TRY(take_rate(optarg, &out->agent_rate, err));
         else if (c == LOG || c == LEVEL)
             CLV_TRY(take_log(out, c, optarg, err));
         else

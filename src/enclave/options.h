@@ -19,6 +19,7 @@ typedef struct clv_options {
     const char *front_key;  /* the policy key of those two; NULL: the only one */
     const char *ready_file; /* written once the daemon serves; NULL: none */
     unsigned agent_mode;    /* file mode of the agents' socket */
+    unsigned agent_rate;    /* requests a second for each uid; 0: no limit */
     bool log_json;
     clv_log_level log_level;
     bool help, version; /* asked for: nothing else was looked at */

@@ -37,7 +37,7 @@ static const struct {
     {CLV_API_METHOD, CLV_API_METHOD, 405},
     {CLV_API_PRECONDITION, CLV_API_PRECONDITION, 412},
     {CLV_API_MEDIA_TYPE, CLV_API_MEDIA_TYPE, 415},
-    {CLV_AGENT_BUSY, CLV_AGENT_BUSY, 429},
+    {CLV_AGENT_BUSY, CLV_AGENT_RATE, 429},
 };
 
 unsigned clv_http_status(clv_status status)

@@ -237,6 +237,8 @@ clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const c
     const char *rest = NULL;
     char key_name[CLV_POLICY_NAME_MAX + 1] = "";
     CLV_TRY(find_route(request, head, &rest, err));
+    if (request->route->metered)
+        CLV_TRY(clv_agents_take_request(&enclave->agents, agent->uid, err));
     CLV_TRY(read_query(request, head, key_name, sizeof key_name, err));
     if (rest[0] != '\0') {
         clv_status status = clv_percent_decode(rest, request->name, sizeof request->name, err);

@@ -56,9 +56,10 @@ typedef struct clv_route {
     const char *verb_in_body; /* … on the key and the path that the body names */
     unsigned takes, needs;    /* query parameters: bits of clv_parameter */
     size_t body_max;
-    bool json;   /* the body must be application/json */
-    bool audit;  /* each answer is worth a log line at level info */
-    bool stream; /* the connection is upgraded: stream.h */
+    bool json;    /* the body must be application/json */
+    bool metered; /* counts against the agent's rate */
+    bool audit;   /* each answer is worth a log line at level info */
+    bool stream;  /* the connection is upgraded: stream.h */
     clv_route_serve serve;
 } clv_route;
 

@@ -18,6 +18,7 @@ clv_status clv_route_unseal(clv_request *request, clv_response *response, clv_er
 /* derive, public, sign, hmac: which one is the route's verb_in_body. */
 clv_status clv_route_keys(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_attestation(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_evidence(clv_request *request, clv_response *response, clv_error *err);
 
 clv_status clv_route_dstack_key(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_dstack_quote(clv_request *request, clv_response *response, clv_error *err);

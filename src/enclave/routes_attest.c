@@ -1,4 +1,5 @@
-/* POST /v1/attestation: a document for a remote party, over what the caller wants said. */
+/* Evidence for a remote party: a document over what the caller wants said, and the trail of the
+ * documents that went to KMS. */
 #include <enclave/routes.h>
 
 #define NONCE_MAX CLV_OPTIONAL_ASK_MAX /* as the NSM allows */
@@ -38,4 +39,13 @@ clv_status clv_route_attestation(clv_request *request, clv_response *response, c
     CLV_TRY(clv_base64_append(&text, clv_buf_bytes(&document), err));
     json_t *answer = json_pack("{s:s%}", "document", text.p, text.n);
     return clv_response_json(response, answer, err);
+}
+
+clv_status clv_route_evidence(clv_request *request, clv_response *response, clv_error *err)
+{
+    return clv_response_json(
+        response,
+        json_pack("{s:s, s:o}", "key", request->key->name, "calls",
+                  clv_evidence_json(&request->enclave->evidence, request->key)),
+        err);
 }

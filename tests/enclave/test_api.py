@@ -209,6 +209,25 @@ class BadInput(Case):
         self.assertLess(time.monotonic() - began, 2)
 
 
+class Rate(Case):
+    @classmethod
+    def policy(cls, stack):
+        stack.enclave_arguments = ["--agent-rate", "20"]
+        return policy_of(stack)
+
+    def test_an_agent_that_asks_too_fast_is_told_so_and_served_again_later(self):
+        answers = [self.api("GET", "/v1/identity") for _ in range(100)]
+        refused = [a for a in answers if a[0] != 200]
+        self.assertGreater(len(refused), 20)
+        for answer in refused:
+            self.refused(answer, 429, "agent-rate")
+        self.assertEqual(self.api("GET", "/healthz")[0], 200, "health is not metered")
+        if os.getuid() == 0:
+            self.assertEqual(as_uid(NOBODY, lambda: self.api("GET", "/v1/identity")[0]), 200)
+        time.sleep(0.3)
+        self.assertEqual(self.api("GET", "/v1/identity")[0], 200)
+
+
 @unittest.skipUnless(os.getuid() == 0, "needs root to be several agents")
 class Capabilities(Case):
     @classmethod

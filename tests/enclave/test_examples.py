@@ -105,6 +105,20 @@ class Examples(Case):
             self.assertEqual(refused.returncode, 1, f"byte {at} changed")
             changed[at] ^= 1
 
+    def test_the_trail_shows_what_was_asked_of_kms_and_that_this_enclave_asked(self):
+        with Client(self.socket()) as claviger:
+            claviger.seal("trail", SEALED)
+            last = claviger.evidence()[-1]
+        self.assertEqual(last["action"], "GenerateDataKey")
+        self.assertIn(b"agent-state/trail", last["operation"])
+        document = self.stack.dir / "call.bin"
+        document.write_bytes(last["document"])
+        root = (self.stack.nsm_dir / "root.sha256").read_text().strip()
+        digest = hashlib.sha384(last["operation"]).hexdigest()
+        self.assertIn("verified", self.python("verify_evidence.py", str(document),
+                                              "--root-sha256", root, "--report-data",
+                                              digest).stdout)
+
     def test_the_python_client_streams_and_compares_generations(self):
         with Client(self.socket()) as claviger:
             stored = claviger.put_state("client", iter([b"a" * 70000, b"b"]), generation=0)

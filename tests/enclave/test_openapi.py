@@ -41,6 +41,7 @@ CALLS = {
     ("POST", "/v1/attestation"): [
         ("/v1/attestation", json_of({"nonce": "00ff", "report_data": "01"}), JSON, 200),
         ("/v1/attestation", json_of({"report_data": "00" * 65}), JSON, 400)],
+    ("GET", "/v1/evidence"): [("/v1/evidence", None, {}, 200)],
     ("GET", "/v1/identity"): [("/v1/identity", None, {}, 200)],
     ("GET", "/healthz"): [("/healthz", None, {}, 200)],
     ("GET", "/readyz"): [("/readyz", None, {}, 200)],

@@ -30,7 +30,7 @@ static clv_enclave *new_enclave(void)
 {
     clv_enclave *enclave = calloc(1, sizeof *enclave);
     assert_non_null(enclave);
-    clv_agents_init(&enclave->agents);
+    clv_agents_init(&enclave->agents, 0);
     assert_ok(clv_policy_parse(clv_bytes_of(policy_text), &enclave->policy, err));
     return enclave;
 }
@@ -153,6 +153,38 @@ static void one_agent_cannot_take_every_connection(void **state)
     clv_agents_disconnect(&enclave->agents, UID);
     assert_true(clv_agents_connect(&enclave->agents, UID));
     free_enclave(enclave);
+}
+
+static void a_rate_is_kept_for_each_agent_and_survives_a_new_connection(void **state)
+{
+    (void)state;
+    clv_agents agents;
+    clv_agents_init(&agents, 10);
+    for (int i = 0; i < 10 * CLV_AGENT_BURST_S; i++)
+        assert_ok(clv_agents_take_request(&agents, UID, err));
+    assert_code(clv_agents_take_request(&agents, UID, err), CLV_AGENT_RATE);
+    assert_true(clv_agents_connect(&agents, UID));
+    clv_agents_disconnect(&agents, UID);
+    assert_code(clv_agents_take_request(&agents, UID, err), CLV_AGENT_RATE);
+    assert_ok(clv_agents_take_request(&agents, UID + 1, err));
+    agents.row[0].refilled_ms -= 100;
+    assert_ok(clv_agents_take_request(&agents, UID, err));
+    assert_code(clv_agents_take_request(&agents, UID, err), CLV_AGENT_RATE);
+    clv_agents_drop(&agents);
+}
+
+static void more_agents_than_rows_take_the_rows_of_those_that_rest(void **state)
+{
+    (void)state;
+    clv_agents agents;
+    clv_agents_init(&agents, 0);
+    for (uint32_t uid = 0; uid < CLV_AGENT_ROWS; uid++)
+        assert_true(clv_agents_connect(&agents, uid));
+    assert_false(clv_agents_connect(&agents, CLV_AGENT_ROWS));
+    clv_agents_disconnect(&agents, 7);
+    assert_true(clv_agents_connect(&agents, CLV_AGENT_ROWS));
+    assert_int_equal(agents.row[7].uid, CLV_AGENT_ROWS);
+    clv_agents_drop(&agents);
 }
 
 static void the_kernel_says_who_is_calling(void **state)
@@ -281,6 +313,8 @@ static void the_command_line_is_checked_whole(void **state)
         "--agent unix:/a --log-level loud",
         "--agent unix:/a --agent-mode 888",
         "--agent unix:/a --agent-mode 7777",
+        "--agent unix:/a --agent-rate -1",
+        "--agent unix:/a --agent-rate 10/s",
         "--agent unix:/a --no-such-option",
     };
     clv_options options;
@@ -301,6 +335,8 @@ int main(void)
         cmocka_unit_test(a_name_travels_with_its_key),
         cmocka_unit_test(a_body_grows_to_its_limit_and_counts_against_its_agent),
         cmocka_unit_test(one_agent_cannot_take_every_connection),
+        cmocka_unit_test(a_rate_is_kept_for_each_agent_and_survives_a_new_connection),
+        cmocka_unit_test(more_agents_than_rows_take_the_rows_of_those_that_rest),
         cmocka_unit_test(the_kernel_says_who_is_calling),
         cmocka_unit_test(every_code_has_a_status_of_an_error),
         cmocka_unit_test(a_problem_says_what_was_expected_and_found),
