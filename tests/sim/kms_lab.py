@@ -156,6 +156,7 @@ class Lab:
     def connect(self) -> http.client.HTTPConnection:
         context = ssl.create_default_context(cafile=str(self.kms_dir / "ca.pem"))
         plain = socket.create_connection(("127.0.0.1", self.port), 30)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = http.client.HTTPConnection(HOST)
         connection.sock = context.wrap_socket(plain, server_hostname=HOST)
         return connection

@@ -241,11 +241,11 @@ static clv_status check_values(const char *key, const json_t *value, clv_error *
     return CLV_OK;
 }
 
-static clv_status check_keys(const json_t *keys, const char *operator, clv_error * err)
+static clv_status check_keys(const json_t *keys, const char *name, clv_error *err)
 {
     if (!json_is_object(keys) || json_object_size(keys) == 0)
         return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
-                        "Condition \"%.64s\": expected an object of condition keys", operator);
+                        "Condition \"%.64s\": expected an object of condition keys", name);
     json_t *object = (json_t *)keys;
     for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
         const char *key = json_object_iter_key(i);
@@ -269,9 +269,9 @@ clv_status clv_condition_check(const json_t *condition, clv_error *err)
         return clv_fail(err, CLV_KMS_MALFORMED_POLICY, "Condition: expected an object");
     json_t *object = (json_t *)condition;
     for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
-        condition_operator operator;
+        condition_operator op;
         const char *name = json_object_iter_key(i);
-        if (!read_operator(name, &operator))
+        if (!read_operator(name, &op))
             return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
                             "Condition operator \"%.64s\" is not known or not evaluated here",
                             name);
@@ -280,14 +280,14 @@ clv_status clv_condition_check(const json_t *condition, clv_error *err)
     return CLV_OK;
 }
 
-static bool compares(const condition_operator *operator, const char * found, const json_t *wanted)
+static bool compares(const condition_operator *op, const char *found, const json_t *wanted)
 {
     char number_text[32];
     for (size_t i = 0; i < value_count(wanted); i++) {
-        if (operator->row->compare(found, value_text(wanted, i, number_text)))
-            return !operator->row->negated;
+        if (op->row->compare(found, value_text(wanted, i, number_text)))
+            return !op->row->negated;
     }
-    return operator->row->negated;
+    return op->row->negated;
 }
 
 /* The request's values of a condition key; keys are compared in either case. */
@@ -301,40 +301,38 @@ static const json_t *values_of(const json_t *context, const char *key)
     return NULL;
 }
 
-static bool key_holds(const condition_operator *operator, const json_t * found,
-                      const json_t *wanted)
+static bool key_holds(const condition_operator *op, const json_t *found, const json_t *wanted)
 {
     size_t count = json_array_size(found);
-    if (operator->row->compare == NULL) {
+    if (op->row->compare == NULL) {
         char number_text[32];
         bool want_absent = strcasecmp(value_text(wanted, 0, number_text), "true") == 0;
         return want_absent == (count == 0);
     }
     if (count == 0)
-        return operator->if_exists || operator->set ==
-            SET_ALL ||(operator->set == SET_NONE && operator->row->negated);
+        return op->if_exists || op->set == SET_ALL || (op->set == SET_NONE && op->row->negated);
     bool all = true, any = false;
     for (size_t i = 0; i < count; i++) {
-        bool one = compares(operator, json_string_value(json_array_get(found, i)), wanted);
+        bool one = compares(op, json_string_value(json_array_get(found, i)), wanted);
         all = all && one;
         any = any || one;
     }
-    if (operator->set == SET_ANY)
+    if (op->set == SET_ANY)
         return any;
-    return operator->set == SET_ALL || operator->row->negated ? all : any;
+    return op->set == SET_ALL || op->row->negated ? all : any;
 }
 
 bool clv_condition_holds(const json_t *condition, const json_t *context)
 {
     json_t *object = (json_t *)condition;
     for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
-        condition_operator operator;
-        if (!read_operator(json_object_iter_key(i), &operator))
+        condition_operator op;
+        if (!read_operator(json_object_iter_key(i), &op))
             return false;
         json_t *keys = json_object_iter_value(i);
         for (void *k = json_object_iter(keys); k != NULL; k = json_object_iter_next(keys, k)) {
             const json_t *found = values_of(context, json_object_iter_key(k));
-            if (!key_holds(&operator, found, json_object_iter_value(k)))
+            if (!key_holds(&op, found, json_object_iter_value(k)))
                 return false;
         }
     }
