@@ -102,11 +102,38 @@ static void block_stop_signals(sigset_t *set)
     signal(SIGPIPE, SIG_IGN);
 }
 
+static clv_status prepare_sandbox(const clv_options *options, clv_error *err)
+{
+    bool landlocked;
+    clv_sandbox_paths paths = {
+        .ready_file = options->ready_file,
+        .nsm = options->nsm,
+        .sockets = {options->control, options->agent, options->dstack, options->rofl},
+        .socket_count = 4,
+    };
+    CLV_TRY(clv_sandbox_prepare(&paths, &landlocked, err));
+    if (!landlocked)
+        clv_log(CLV_LOG_INFO, "sandbox.no_landlock", NULL,
+                "this kernel has no Landlock: files are guarded by the system call filter alone");
+    return CLV_OK;
+}
+
+/* Starting is over: what it needed is taken away. */
+static clv_status enter_sandbox(const clv_options *options, clv_error *err)
+{
+    CLV_TRY(clv_sandbox_enter(&options->user, err));
+    if (geteuid() == 0)
+        clv_log(CLV_LOG_WARNING, "sandbox.root", NULL,
+                "the daemon runs as root: name another user with --user");
+    return CLV_OK;
+}
+
 static clv_status run(const clv_options *options, clv_error *err)
 {
     sigset_t stop;
     int which;
     block_stop_signals(&stop);
+    CLV_TRY(prepare_sandbox(options, err));
     clv_auto(clv_enclave) enclave;
     clv_status status = clv_boot(&enclave, options, err);
     if (status != CLV_OK)
@@ -114,6 +141,7 @@ static clv_status run(const clv_options *options, clv_error *err)
     clv_auto(listeners) doors = {.control = NULL};
     CLV_TRY(open_doors(&enclave, options, &doors, err));
     CLV_TRY(say_ready(options, &doors, err));
+    CLV_TRY(enter_sandbox(options, err));
     sigwait(&stop, &which);
     clv_log(CLV_LOG_INFO, "stop", NULL, "told to stop");
     return CLV_OK;

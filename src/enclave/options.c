@@ -18,7 +18,8 @@ enum {
     AGENT_MODE,
     AGENT_RATE,
     LOG,
-    LEVEL
+    LEVEL,
+    USER
 };
 
 #define DEFAULT_RATE 1000
@@ -39,6 +40,7 @@ static const struct option long_options[] = {
     {"ready-file", required_argument, NULL, READY_FILE},
     {"log", required_argument, NULL, LOG},
     {"log-level", required_argument, NULL, LEVEL},
+    {"user", required_argument, NULL, USER},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -61,6 +63,7 @@ const char *clv_options_usage(void)
            "  --rofl ADDRESS      also listen here for Oasis ROFL's clients (unix:/path)\n"
            "  --front-key NAME    the policy's key for those two, when it has several\n"
            "  --ready-file FILE   written once the daemon serves\n"
+           "  --user UID[:GID]    become this user once the daemon serves\n"
            "  --log text|json     form of the log lines (default text)\n"
            "  --log-level LEVEL   error, warning, info or debug (default info)\n"
            "  --help, --version\n"
@@ -175,6 +178,8 @@ clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error 
             CLV_TRY(take_mode(optarg, &out->agent_mode, err));
         else if (c == AGENT_RATE)
             CLV_TRY(take_rate(optarg, &out->agent_rate, err));
+        else if (c == USER)
+            CLV_TRY(clv_sandbox_user_parse(optarg, &out->user, err));
         else if (c == LOG || c == LEVEL)
             CLV_TRY(take_log(out, c, optarg, err));
         else

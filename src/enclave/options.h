@@ -6,6 +6,7 @@
 
 #include <base/log.h>
 #include <claviger/error.h>
+#include <enclave/sandbox.h>
 
 typedef struct clv_options {
     const char *policy;     /* the measured policy file */
@@ -20,6 +21,7 @@ typedef struct clv_options {
     const char *ready_file; /* written once the daemon serves; NULL: none */
     unsigned agent_mode;    /* file mode of the agents' socket */
     unsigned agent_rate;    /* requests a second for each uid; 0: no limit */
+    clv_sandbox_user user;  /* whom to become once the daemon serves */
     bool log_json;
     clv_log_level log_level;
     bool help, version; /* asked for: nothing else was looked at */
