@@ -78,7 +78,8 @@ class UnixConnection(http.client.HTTPConnection):
 class Process:
     """One running program and what it wrote."""
 
-    def __init__(self, name: str, arguments: list[str], directory: pathlib.Path, env=None):
+    def __init__(self, name: str, arguments: list[str], directory: pathlib.Path, env=None,
+                 prefix=()):
         self.name = name
         self.ready_file = directory / f"{name}.ready"
         self.log_file = directory / f"{name}.log"
@@ -87,7 +88,7 @@ class Process:
         with open(self.log_file, "ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                [program(name), *arguments, "--ready-file", str(self.ready_file)],
+                [*prefix, program(name), *arguments, "--ready-file", str(self.ready_file)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 
     @property
@@ -143,6 +144,7 @@ class Stack:
         self.kms_target = ""
         self.nsm_arguments: list[str] = []
         self.enclave_arguments: list[str] = []
+        self.prefix: dict[str, list[str]] = {}  # by program: what it is started with
 
     def __enter__(self) -> "Stack":
         return self
@@ -169,7 +171,7 @@ class Stack:
                               **more)
 
     def spawn(self, name: str, *arguments: str, ready: bool = True, env=None) -> Process:
-        process = Process(name, list(arguments), self.dir, env)
+        process = Process(name, list(arguments), self.dir, env, self.prefix.get(name, ()))
         self.running[name] = process
         return process.wait_ready() if ready else process
 
