@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -18,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from claviger_stack import Process, UnixConnection, program, sign  # noqa: E402
@@ -53,6 +56,25 @@ def text_item(text: str) -> bytes:
 
 def bytes_item(data: bytes | None) -> bytes:
     return b"\xf6" if data is None else head(2, len(data)) + data
+
+
+def sign_at(now, credentials, operation, body):
+    """As claviger_stack.sign, at another time."""
+    stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+    headers = {"content-type": "application/x-amz-json-1.1", "host": HOST, "x-amz-date": stamp,
+               "x-amz-target": f"TrentService.{operation}"}
+    names = ";".join(sorted(headers))
+    canonical = "POST\n/\n\n" + "".join(f"{k}:{headers[k]}\n" for k in sorted(headers)) + \
+        f"\n{names}\n{hashlib.sha256(body).hexdigest()}"
+    scope = f"{day}/us-east-1/kms/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = ("AWS4" + credentials["SecretAccessKey"]).encode()
+    for part in (day, "us-east-1", "kms", "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={credentials['AccessKeyId']}/{scope}, SignedHeaders={names}, "
+        f"Signature={hmac.new(key, text.encode(), hashlib.sha256).hexdigest()}")
+    return headers
 
 
 class Recipient:
@@ -218,3 +240,30 @@ class Lab:
             "AWS_ENDPOINT_URL_KMS": f"https://localhost:{self.port}",
             "AWS_CA_BUNDLE": str(self.kms_dir / "ca.pem"),
             "NODE_EXTRA_CA_CERTS": str(self.kms_dir / "ca.pem")}
+
+    def at(self, operation: str, parameters: dict, **later):
+        """(status, JSON) of a call made later (timedelta's arguments) by the KMS's clock."""
+        delta = datetime.timedelta(**later)
+        self.admin("PUT", "/clock", {"offset_ms": round(delta.total_seconds() * 1000)})
+        body = json.dumps(parameters).encode()
+        now = datetime.datetime.now(datetime.timezone.utc) + delta
+        try:
+            status, _, answer = self.raw(sign_at(now, self.credentials, operation, body), body)
+        finally:
+            self.admin("PUT", "/clock", {"offset_ms": 0})
+        return status, answer
+
+
+class Case(unittest.TestCase):
+    """Tests of one class share a lab; what its admin route changed is undone behind each."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.lab = cls.enterClassContext(Lab())
+
+    def assert_error(self, name, operation, parameters=None, credentials=None):
+        self.assertEqual(self.lab.error(operation, parameters, credentials), name)
+
+    def tearDown(self):
+        self.lab.admin("DELETE", "/rules")
+        self.lab.admin("PUT", "/cms", {"shape": "one"})
