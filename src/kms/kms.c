@@ -7,6 +7,7 @@
 
 #include <base/clock.h>
 #include <kms/circuit.h>
+#include <kms/endpoint.h>
 #include <kms/errors.h>
 #include <kms/message.h>
 #include <kms/sigv4.h>
@@ -43,6 +44,7 @@ clv_status clv_kms_open(const clv_kms_options *options, clv_kms **out, clv_error
                                .relay = options->relay,
                                .fresh = options->fresh_connections};
     CLV_TRY(clv_https_open(&https, &kms->https, err));
+    CLV_TRY(clv_endpoint_check(clv_https_name(kms->https), options->region, err));
     *out = kms;
     kms = NULL;
     return CLV_OK;

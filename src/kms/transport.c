@@ -217,6 +217,11 @@ void clv_https_free(clv_https **pointer)
     *pointer = NULL;
 }
 
+const char *clv_https_name(const clv_https *https)
+{
+    return https->host;
+}
+
 const char *clv_https_host(const clv_https *https)
 {
     return https->authority;

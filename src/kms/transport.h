@@ -28,7 +28,9 @@ CLV_NODISCARD clv_status clv_https_open(const clv_https_options *options, clv_ht
                                         clv_error *err);
 void clv_https_free(clv_https **https);
 
-/* What the Host header says: the host, and the port where it is not 443. */
+/* The endpoint's name, and what the Host header says: the name, and the port where it is not 443.
+ */
+const char *clv_https_name(const clv_https *https);
 const char *clv_https_host(const clv_https *https);
 
 typedef struct clv_https_request {

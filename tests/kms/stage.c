@@ -85,7 +85,8 @@ static void open_gate(stage *s, const stage_options *options)
 static void open_kms(stage *s, const stage_options *options)
 {
     clv_kms_options kms = {.region = options->region != NULL ? options->region : "us-east-1",
-                           .endpoint = "https://" STAGE_HOST,
+                           .endpoint = options->endpoint != NULL ? options->endpoint
+                                                                 : "https://" STAGE_HOST,
                            .ca_file = s->policy->kms_ca_file,
                            .relay = s->server.address,
                            .fresh_connections = options->fresh,

@@ -39,6 +39,7 @@ typedef struct stage_options {
     int max_version;
     int timeout_ms;     /* of the client; 0: 5000 */
     const char *region; /* of the client */
+    const char *endpoint;
     bool no_credentials, fresh;
     uint64_t credentials_expire_ms;
 } stage_options;

@@ -168,12 +168,6 @@ class AgainstKms(unittest.TestCase):
         self.refused(self.data_key(client=stranger), "AccessDeniedException",
                      "the key is of account 123456789012, the caller of 999988887777")
 
-    def test_a_region_that_is_not_the_endpoints(self):
-        elsewhere = Client(self.lab, region="eu-west-1", name="elsewhere")
-        answer = self.data_key(client=elsewhere)
-        self.assertEqual(answer["code"], "InvalidSignatureException")
-        self.assertIn("region", answer["sentence"])
-
     def test_a_secret_key_that_is_wrong_and_an_id_that_is_unknown(self):
         wrong = Client(self.lab, self.lab.credentials | {"SecretAccessKey": "x" * 40},
                        name="wrong-secret")
