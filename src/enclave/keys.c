@@ -21,19 +21,21 @@ static clv_status add_hex(json_t *object, const char *name, clv_bytes bytes, clv
     return CLV_OK;
 }
 
-static clv_status check_root(key_use *use, const clv_secret *root, clv_error *err)
+static size_t key_index(const clv_request *request)
 {
-    clv_enclave *enclave = use->request->enclave;
+    return (size_t)(request->key - request->enclave->policy->key);
+}
+
+static clv_status check_root(key_use *use, const clv_secret *root, clv_bytes blob, clv_error *err)
+{
     uint8_t id[CLV_DERIVE_ROOT_ID];
     CLV_TRY(clv_derive_root_id(root, id, err));
-    CLV_TRY(clv_roots_check(&enclave->roots, (size_t)(use->request->key - enclave->policy->key), id,
-                            err));
     CLV_TRY(add_hex(use->answer, "root_id", CLV_BYTES(id, sizeof id), err));
     const char *found = json_string_value(json_object_get(use->answer, "root_id"));
     if (use->ask->root_id != NULL && strcmp(use->ask->root_id, found) != 0)
         return clv_fail(err, CLV_ROOT_CHANGED, "expected root %.32s, found %s", use->ask->root_id,
                         found);
-    return CLV_OK;
+    return clv_roots_check(&use->request->enclave->roots, key_index(use->request), blob, id, err);
 }
 
 static clv_status add_public(key_use *use, const clv_secret *key, clv_error *err)
@@ -82,7 +84,7 @@ static clv_status use_root(void *with, const clv_secret *root, const clv_key_fac
 {
     key_use *use = with;
     clv_auto_ptr(clv_secret) key = NULL;
-    CLV_TRY(check_root(use, root, err));
+    CLV_TRY(check_root(use, root, facts->encrypted_key, err));
     CLV_TRY(clv_derive_key(root, &use->ask->derivation, facts->key->key_arn, facts->context, &key,
                            err));
     size_t i = 0;
@@ -112,6 +114,9 @@ static clv_status make_root(clv_request *request, clv_error *err)
 static clv_status find_root(clv_request *request, clv_buf *blob, clv_error *err)
 {
     clv_services *services = &request->enclave->services;
+    CLV_TRY(clv_roots_find(&request->enclave->roots, key_index(request), blob, err));
+    if (blob->n > 0)
+        return CLV_OK;
     clv_status status = clv_services_key_get(services, request->key->name, blob, err);
     if (status != CLV_STATE_NOT_FOUND)
         return status;
