@@ -1,6 +1,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <base/file.h>
@@ -8,12 +9,12 @@
 #include <channel/server.h>
 #include <claviger/secret.h>
 #include <parent/credentials.h>
+#include <parent/proxy.h>
 #include <parent/relay.h>
 #include <parent/services.h>
 #include <parent/setup.h>
 
 #define PROGRAM         "claviger-parent"
-#define RELAYS_MAX      16
 #define CONNECTIONS_MAX 256
 #define IDLE_MS         30000
 
@@ -21,12 +22,17 @@ static const char usage_text[] =
     "usage: " PROGRAM " serve --services ADDRESS --relay ADDRESS=HOST:PORT … --store sqlite:FILE\n"
     "                       --credentials env|file:PATH [--enclave ADDRESS]\n"
     "                       [--baseline FILE --baseline-signature FILE.minisig]\n"
+    "                       [--relay-allowlist FILE.yaml] [--relay-connections N]\n"
+    "                       [--relay-connections-per-peer N] [--relay-idle SECONDS]\n"
     "                       [--log text|json] [--ready-file FILE]\n"
     "       " PROGRAM " setup --enclave ADDRESS --store sqlite:FILE [--document FILE] REQUEST\n"
+    "       " PROGRAM " proxy [-4|-6] [-w N] [--config FILE] LOCAL_PORT HOST PORT\n"
     "\n"
     "The parent's side: it carries bytes for an enclave and is trusted with none of them. `serve`\n"
     "offers the enclave its services and the relay to KMS; `setup` sends a key setup request\n"
-    "(a JSON file, or - for standard input) and keeps the wrapped key that comes back.\n"
+    "(a JSON file, or - for standard input) and keeps the wrapped key that comes back; `proxy` is\n"
+    "the relay alone, with the command line of AWS's vsock-proxy.\n"
+    "SIGHUP reads the allowlist again; SIGTERM lets busy connections end, then stops.\n"
     "ADDRESS is vsock:CID:PORT, unix:/path or tcp:IP:PORT.\n";
 
 enum {
@@ -41,7 +47,12 @@ enum {
     SIGNATURE,
     LOG,
     READY,
-    DOCUMENT
+    DOCUMENT,
+    ALLOWLIST,
+    CONNECTIONS,
+    PER_PEER,
+    IDLE,
+    OPTIONS_END
 };
 
 static const struct option option_table[] = {
@@ -57,12 +68,16 @@ static const struct option option_table[] = {
     {"log", required_argument, NULL, LOG},
     {"ready-file", required_argument, NULL, READY},
     {"document", required_argument, NULL, DOCUMENT},
+    {"relay-allowlist", required_argument, NULL, ALLOWLIST},
+    {"relay-connections", required_argument, NULL, CONNECTIONS},
+    {"relay-connections-per-peer", required_argument, NULL, PER_PEER},
+    {"relay-idle", required_argument, NULL, IDLE},
     {NULL, 0, NULL, 0},
 };
 
 typedef struct arguments {
-    const char *value[DOCUMENT + 1 - HELP]; /* by option */
-    const char *relay[RELAYS_MAX];
+    const char *value[OPTIONS_END - HELP]; /* by option */
+    const char *relay[CLV_RELAY_RULES_MAX];
     size_t relay_count;
 } arguments;
 
@@ -71,24 +86,29 @@ static const char *value_of(const arguments *a, int option)
     return a->value[option - HELP];
 }
 
+static const char *name_of(int option)
+{
+    const struct option *o = option_table;
+    while (o->name != NULL && o->val != option)
+        o++;
+    return o->name;
+}
+
 static clv_status need(const arguments *a, int option, const char **out, clv_error *err)
 {
     *out = value_of(a, option);
     if (*out != NULL)
         return CLV_OK;
-    for (const struct option *o = option_table; o->name != NULL; o++) {
-        if (o->val == option)
-            return clv_fail(err, CLV_USAGE, "--%s: expected a value, found none", o->name);
-    }
-    return clv_fail(err, CLV_USAGE, "an option is missing");
+    return clv_fail(err, CLV_USAGE, "--%s: expected a value, found none", name_of(option));
 }
 
 static clv_status take_option(arguments *a, int option, clv_error *err)
 {
     if (option == '?')
         return clv_fail(err, CLV_USAGE, "an option is not known (see --help)");
-    if (option == RELAY && a->relay_count == RELAYS_MAX)
-        return clv_fail(err, CLV_USAGE, "--relay: expected at most %d, found more", RELAYS_MAX);
+    if (option == RELAY && a->relay_count == CLV_RELAY_RULES_MAX)
+        return clv_fail(err, CLV_USAGE, "--relay: expected at most %d, found more",
+                        CLV_RELAY_RULES_MAX);
     if (option == RELAY)
         a->relay[a->relay_count++] = optarg;
     else if (value_of(a, option) != NULL)
@@ -102,13 +122,12 @@ static clv_status take_option(arguments *a, int option, clv_error *err)
 typedef struct running {
     clv_store *store;
     clv_server *server;
-    clv_relay *relay[RELAYS_MAX];
+    clv_relay *relay;
 } running;
 
 static void running_drop(running *r)
 {
-    for (size_t i = 0; i < RELAYS_MAX; i++)
-        clv_relay_free(&r->relay[i]);
+    clv_relay_free(&r->relay);
     clv_server_free(&r->server);
     clv_store_free(&r->store);
 }
@@ -127,15 +146,48 @@ static clv_status start_services(const arguments *a, clv_parent *parent, running
                             err);
 }
 
-static clv_status start_relays(const arguments *a, running *r, json_t *ready, clv_error *err)
+/* An option that is a number; where it is absent *out stays as it is. */
+static clv_status read_number(const arguments *a, int option, int64_t max, int64_t *out,
+                              clv_error *err)
 {
+    const char *text = value_of(a, option);
+    if (text == NULL)
+        return CLV_OK;
+    size_t digits = strspn(text, "0123456789");
+    int64_t value = digits > 0 && digits < 10 && text[digits] == '\0' ? atoll(text) : 0;
+    if (value < 1 || value > max)
+        return clv_fail(err, CLV_USAGE, "--%s: expected 1 to %lld, found \"%.20s\"",
+                        name_of(option), (long long)max, text);
+    *out = value;
+    return CLV_OK;
+}
+
+static clv_status read_relay_options(const arguments *a, clv_relay_options *out, clv_error *err)
+{
+    int64_t all = (int64_t)out->connections_max, peer = 0, idle = out->idle_ms / 1000;
+    CLV_TRY(read_number(a, CONNECTIONS, 100000, &all, err));
+    peer = all < (int64_t)out->per_peer_max ? all : (int64_t)out->per_peer_max;
+    CLV_TRY(read_number(a, PER_PEER, all, &peer, err));
+    CLV_TRY(read_number(a, IDLE, 86400, &idle, err));
+    out->connections_max = (size_t)all;
+    out->per_peer_max = (size_t)peer;
+    out->idle_ms = (int)idle * 1000;
+    out->allowlist = value_of(a, ALLOWLIST);
+    out->rules = a->relay_count;
+    memcpy(out->rule, a->relay, sizeof out->rule);
+    return CLV_OK;
+}
+
+static clv_status start_relay(const arguments *a, running *r, json_t *ready, clv_error *err)
+{
+    clv_relay_options options = CLV_RELAY_DEFAULTS;
+    clv_address bound[CLV_RELAY_RULES_MAX];
     json_t *list = json_array();
     json_object_set_new(ready, "relay", list);
-    for (size_t i = 0; i < a->relay_count; i++) {
-        clv_address bound;
-        CLV_TRY(clv_relay_start(a->relay[i], &r->relay[i], &bound, err));
-        json_array_append_new(list, json_string(bound.text));
-    }
+    CLV_TRY(read_relay_options(a, &options, err));
+    CLV_TRY(clv_relay_start(&options, &r->relay, bound, err));
+    for (size_t i = 0; i < a->relay_count; i++)
+        json_array_append_new(list, json_string(bound[i].text));
     return CLV_OK;
 }
 
@@ -160,28 +212,33 @@ static clv_status write_ready(const arguments *a, json_t *ready, clv_error *err)
     return clv_file_write(value_of(a, READY), clv_buf_bytes(&text), 0644, err);
 }
 
+/* What is malformed changes nothing. Credentials and baseline are read at each call anyway. */
+static void reload(clv_relay *relay)
+{
+    clv_error err = {.code = CLV_OK};
+    if (clv_relay_reload(relay, &err) == CLV_OK)
+        clv_log(CLV_LOG_INFO, "reloaded", NULL, "the allowlist was read");
+    else
+        clv_log_failure(CLV_LOG_ERROR, "reload.failed", NULL, &err);
+}
+
 static clv_status serve(const arguments *a, clv_error *err)
 {
     clv_parent parent = {NULL, NULL, NULL, NULL};
-    clv_auto(running) r = {NULL, NULL, {NULL}};
+    clv_auto(running) r = {NULL, NULL, NULL};
     clv_auto(clv_json) ready = json_object();
     const char *store;
-    sigset_t signals;
-    int signal;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* and so in every thread */
-
+    clv_signals_block();
     CLV_TRY(read_parent(a, &parent, err));
     CLV_TRY(need(a, STORE, &store, err));
     CLV_TRY(clv_store_open(store, &r.store, err));
     parent.store = r.store;
-    CLV_TRY(start_relays(a, &r, ready, err));
+    CLV_TRY(start_relay(a, &r, ready, err));
     CLV_TRY(start_services(a, &parent, &r, ready, err));
     CLV_TRY(write_ready(a, ready, err));
     clv_log(CLV_LOG_INFO, "serving", NULL, "%zu relays; store %s", a->relay_count, store);
-    sigwait(&signals, &signal);
+    while (clv_signals_wait() == SIGHUP)
+        reload(r.relay);
     return CLV_OK;
 }
 
@@ -221,7 +278,16 @@ int main(int argc, char **argv)
 {
     clv_error err = {.code = CLV_OK};
     clv_log_start(PROGRAM, CLV_LOG_INFO, false);
-    clv_status status = run(argc, argv, &err);
+    signal(SIGPIPE, SIG_IGN);
+    clv_descriptors_raise();
+    const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
+    clv_status status;
+    if (strcmp(name, "vsock-proxy") == 0)
+        status = clv_proxy_run(argc, argv, &err);
+    else if (argc > 1 && strcmp(argv[1], "proxy") == 0)
+        status = clv_proxy_run(argc - 1, argv + 1, &err);
+    else
+        status = run(argc, argv, &err);
     if (status != CLV_OK)
         fprintf(stderr, PROGRAM ": %s (%s)\n", err.text, clv_status_slug(status));
     return clv_status_exit(status);

@@ -1,220 +1,257 @@
 #include <parent/relay.h>
 
-#include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <poll.h>
-#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/log.h>
+#include <parent/allowlist.h>
+#include <parent/relay_connections.h>
 
-#define CONNECTIONS_MAX 512
-#define CONNECT_MS      5000
-#define IDLE_MS         120000
-#define PIECE           65536
-#define HOST_MAX        255
+#define EVENTS        256
+#define TICK_MS       250
+#define DRAIN_IDLE_MS 500 /* while draining, silence that counts as the end */
 
-struct clv_relay {
-    int listen_fd, stop_fd;
-    char host[HOST_MAX + 1];
-    char port[6];
-    pthread_t acceptor;
-    pthread_mutex_t lock; /* protects pairs and used */
-    pthread_cond_t freed; /* a pair was given back */
-    size_t used;
-    struct pair {
-        clv_relay *relay;
-        int down, up; /* the enclave's side and the upstream's; -1: free */
-    } pair[CONNECTIONS_MAX];
-};
+/* -- time and the loop ------------------------------------------------------------------------ */
 
-static clv_status connect_upstream(const clv_relay *relay, int *fd, clv_error *err)
+static void retry_resolving(clv_relay *relay)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    int failure = getaddrinfo(relay->host, relay->port, &hints, &list);
-    if (failure != 0)
-        return clv_fail(err, CLV_UNREACHABLE, "%s:%s cannot be resolved: %s", relay->host,
-                        relay->port, gai_strerror(failure));
-    clv_status status =
-        clv_fail(err, CLV_UNREACHABLE, "%s:%s has no address", relay->host, relay->port);
-    for (const struct addrinfo *i = list; i != NULL && status != CLV_OK; i = i->ai_next) {
-        clv_address address = {.length = i->ai_addrlen};
-        memcpy(&address.sa, i->ai_addr, i->ai_addrlen);
-        snprintf(address.text, sizeof address.text, "%.140s:%s", relay->host, relay->port);
-        status = clv_dial(&address, CONNECT_MS, fd, err);
-    }
-    freeaddrinfo(list);
-    return status;
-}
-
-/* Move what is there from one side to the other; false when the stream in this direction ended. */
-static bool move(int from, int to)
-{
-    uint8_t piece[PIECE];
-    ssize_t got = recv(from, piece, sizeof piece, MSG_DONTWAIT);
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (got == 0 || clv_write_full(to, CLV_BYTES(piece, (size_t)got), NULL) != CLV_OK)
-        return false;
-    return true;
-}
-
-/* Each direction ends on its own: a half-closed connection still carries the other half. */
-static void pump(int down, int up)
-{
-    struct pollfd wait[] = {{.fd = down, .events = POLLIN}, {.fd = up, .events = POLLIN}};
-    while (wait[0].fd >= 0 || wait[1].fd >= 0) {
-        int ready = poll(wait, 2, IDLE_MS);
-        if (ready == 0 || (ready < 0 && errno != EINTR))
-            return;
-        for (int i = 0; i < 2; i++) {
-            int from = i == 0 ? down : up, to = i == 0 ? up : down;
-            if (wait[i].fd < 0 || wait[i].revents == 0 || move(from, to))
-                continue;
-            shutdown(to, SHUT_WR);
-            wait[i].fd = -1;
-        }
+    connection *c, *later;
+    for (c = TAILQ_FIRST(&relay->starting); c != NULL; c = later) {
+        later = TAILQ_NEXT(c, link);
+        if (c->phase == RESOLVING)
+            clv_relay_connect(relay, c, true);
     }
 }
 
-static void *run_pair(void *argument)
+static void expire(clv_relay *relay, uint64_t now)
 {
-    struct pair *pair = argument;
-    clv_relay *relay = pair->relay;
-    clv_error err = {.code = CLV_OK};
-    int up = -1;
-    if (connect_upstream(relay, &up, &err) != CLV_OK) {
-        clv_log_failure(CLV_LOG_WARNING, "relay.refused", NULL, &err);
-    } else {
-        pthread_mutex_lock(&relay->lock);
-        pair->up = up;
-        pthread_mutex_unlock(&relay->lock);
-        pump(pair->down, up);
+    connection *c;
+    clv_error why = {.code = CLV_OK};
+    while ((c = TAILQ_FIRST(&relay->starting)) != NULL &&
+           now - c->since_ms >= (uint64_t)relay->options.connect_ms) {
+        clv_fail(&why, CLV_DEADLINE, "%s:%u was not %s in %d ms",
+                 clv_upstream_host(c->from->upstream), clv_upstream_port(c->from->upstream),
+                 c->phase == RESOLVING ? "resolved" : "connected", relay->options.connect_ms);
+        clv_relay_refuse(relay, c, &why);
     }
+    uint64_t idle = (uint64_t)relay->options.idle_ms;
+    if (relay->stopping && idle > DRAIN_IDLE_MS)
+        idle = DRAIN_IDLE_MS;
+    while ((c = TAILQ_FIRST(&relay->carrying)) != NULL && now - c->since_ms >= idle) {
+        relay->idle++;
+        clv_relay_finish(relay, c);
+    }
+}
 
-    pthread_mutex_lock(&relay->lock);
-    close(pair->down);
-    clv_fd_drop(&up);
-    pair->down = pair->up = -1;
-    relay->used--;
-    pthread_cond_signal(&relay->freed);
-    pthread_mutex_unlock(&relay->lock);
+static void free_closed(clv_relay *relay)
+{
+    connection *c;
+    while ((c = TAILQ_FIRST(&relay->closed)) != NULL) {
+        TAILQ_REMOVE(&relay->closed, c, link);
+        free(c);
+    }
+}
+
+static void handle(clv_relay *relay, const watch *w)
+{
+    uint64_t count;
+    connection *c = w->owner;
+    if (w->kind == WATCH_LISTENER) {
+        clv_relay_accept(relay, w->owner);
+    } else if (w->kind == WATCH_WAKE) {
+        if (read(relay->wake_fd, &count, sizeof count) > 0)
+            retry_resolving(relay);
+    } else if (c->phase == CONNECTING) {
+        clv_relay_check_connect(relay, c);
+    } else if (c->phase == CARRYING) {
+        clv_relay_carry(relay, c);
+    }
+}
+
+static void close_listeners(clv_relay *relay)
+{
+    for (size_t i = 0; i < relay->options.rules; i++) {
+        clv_relay_want(relay, &relay->listener[i].watch, relay->listener[i].fd, 0);
+        clv_fd_drop(&relay->listener[i].fd);
+    }
+}
+
+/* A connection that has not reached its upstream has nothing to lose. */
+static void close_list(clv_relay *relay, struct list *list)
+{
+    connection *c;
+    while ((c = TAILQ_FIRST(list)) != NULL)
+        clv_relay_finish(relay, c);
+}
+
+static void run_round(clv_relay *relay, int timeout_ms)
+{
+    struct epoll_event event[EVENTS];
+    int n = epoll_wait(relay->epoll_fd, event, EVENTS, timeout_ms);
+    for (int i = 0; i < n; i++)
+        handle(relay, event[i].data.ptr);
+    expire(relay, clv_monotonic_ms());
+    free_closed(relay);
+}
+
+static void *run(void *argument)
+{
+    clv_relay *relay = argument;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* SIGPIPE too: splice has no MSG_NOSIGNAL */
+    while (!relay->stopping) {
+        run_round(relay, TICK_MS);
+        if (relay->paused)
+            clv_relay_watch_listeners(relay, true);
+    }
+    close_listeners(relay);
+    close_list(relay, &relay->starting);
+    uint64_t until = clv_monotonic_ms() + (uint64_t)relay->options.drain_ms;
+    while (relay->active > 0 && clv_monotonic_ms() < until)
+        run_round(relay, TICK_MS / 5);
+    close_list(relay, &relay->carrying);
+    free_closed(relay);
     return NULL;
 }
 
-/* The caller holds the lock and knows that a pair is free. */
-static void start_pair(clv_relay *relay, int fd)
-{
-    pthread_t thread;
-    struct pair *pair = relay->pair;
-    while (pair->down >= 0)
-        pair++;
-    pair->down = fd;
-    relay->used++;
-    if (clv_socket_timeout(fd, IDLE_MS, NULL) == CLV_OK &&
-        pthread_create(&thread, NULL, run_pair, pair) == 0) {
-        pthread_detach(thread);
-        return;
-    }
-    close(fd);
-    pair->down = -1;
-    relay->used--;
-}
+/* -- the door --------------------------------------------------------------------------------- */
 
-static void *run_acceptor(void *argument)
-{
-    clv_relay *relay = argument;
-    struct pollfd wait[] = {{.fd = relay->listen_fd, .events = POLLIN},
-                            {.fd = relay->stop_fd, .events = POLLIN}};
-    for (;;) {
-        if (poll(wait, 2, -1) < 0 && errno != EINTR)
-            return NULL;
-        if (wait[1].revents != 0)
-            return NULL;
-        int fd = wait[0].revents != 0 ? accept4(relay->listen_fd, NULL, NULL, SOCK_CLOEXEC) : -1;
-        if (fd < 0)
-            continue;
-        pthread_mutex_lock(&relay->lock);
-        if (relay->used < CONNECTIONS_MAX)
-            start_pair(relay, fd);
-        else
-            close(fd);
-        pthread_mutex_unlock(&relay->lock);
-    }
-}
-
-static clv_status parse_rule(const char *rule, clv_relay *relay, clv_address *address,
+/* "ADDRESS=HOST:PORT", where HOST may be [IPv6]. */
+static clv_status parse_rule(clv_relay *relay, const char *rule, listener *l, clv_address *address,
                              clv_error *err)
 {
-    char listen[sizeof address->text];
+    char listen[sizeof address->text], host[CLV_HOST_MAX + 3];
     const char *equals = strchr(rule, '='), *colon = strrchr(rule, ':');
-    size_t host = equals != NULL && colon > equals ? (size_t)(colon - equals) - 1 : 0;
-    if (host == 0 || host > HOST_MAX || (size_t)(equals - rule) >= sizeof listen ||
-        strspn(colon + 1, "0123456789") != strlen(colon + 1) || strlen(colon + 1) - 1 > 4 ||
-        atoi(colon + 1) < 1 || atoi(colon + 1) > UINT16_MAX)
+    size_t n = equals != NULL && colon > equals ? (size_t)(colon - equals) - 1 : 0;
+    if (n == 0 || n >= sizeof host || (size_t)(equals - rule) >= sizeof listen)
         return clv_fail(err, CLV_USAGE, "--relay: expected ADDRESS=HOST:PORT, found \"%.80s\"",
                         rule);
-    memcpy(listen, rule, (size_t)(equals - rule));
-    listen[equals - rule] = '\0';
-    memcpy(relay->host, equals + 1, host);
-    memcpy(relay->port, colon + 1, strlen(colon + 1) + 1);
+    snprintf(listen, sizeof listen, "%.*s", (int)(equals - rule), rule);
+    bool bracketed = equals[1] == '[' && equals[n] == ']';
+    snprintf(host, sizeof host, "%.*s", (int)(bracketed ? n - 2 : n), equals + 1 + bracketed);
+    clv_status status =
+        clv_upstream_new(host, colon + 1, relay->options.family, relay->wake_fd, &l->upstream, err);
+    if (status != CLV_OK)
+        return clv_blame(err, status, "--relay %.80s", rule);
     return clv_address_parse(listen, address, err);
 }
 
-clv_status clv_relay_start(const char *rule, clv_relay **out, clv_address *bound, clv_error *err)
+static clv_status start_listener(clv_relay *relay, size_t i, clv_address *bound, clv_error *err)
 {
+    listener *l = &relay->listener[i];
     clv_address address;
-    clv_relay *relay = calloc(1, sizeof *relay);
+    CLV_TRY(parse_rule(relay, relay->options.rule[i], l, &address, err));
+    CLV_TRY(clv_listen(&address, 0660, &l->fd, bound, err));
+    if (fcntl(l->fd, F_SETFL, O_NONBLOCK) != 0)
+        return clv_fail(err, CLV_SYSTEM, "%s cannot be listened on: %m", address.text);
+    l->allowed = true;
+    l->watch = (watch){.kind = WATCH_LISTENER, .owner = l};
+    return CLV_OK;
+}
+
+clv_status clv_relay_reload(clv_relay *relay, clv_error *err)
+{
+    clv_auto_ptr(clv_allowlist) list = NULL;
+    if (relay->options.allowlist == NULL)
+        return CLV_OK;
+    CLV_TRY(clv_allowlist_read(relay->options.allowlist, &list, err));
+    for (size_t i = 0; i < relay->options.rules; i++) {
+        listener *l = &relay->listener[i];
+        l->allowed =
+            clv_allowlist_has(list, clv_upstream_host(l->upstream), clv_upstream_port(l->upstream));
+    }
+    return CLV_OK;
+}
+
+/* At the start a rule that the list lacks is a mistake of whoever wrote the two. */
+static clv_status check_allowed(const clv_relay *relay, clv_error *err)
+{
+    for (size_t i = 0; i < relay->options.rules; i++) {
+        const listener *l = &relay->listener[i];
+        if (!l->allowed)
+            return clv_fail(err, CLV_RELAY_REFUSED, "%s: expected an entry for %s:%u, found none",
+                            relay->options.allowlist, clv_upstream_host(l->upstream),
+                            clv_upstream_port(l->upstream));
+    }
+    return CLV_OK;
+}
+
+static clv_status open_relay(clv_relay *relay, clv_address *bound, clv_error *err)
+{
+    relay->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    relay->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (relay->epoll_fd < 0 || relay->wake_fd < 0)
+        return clv_fail(err, CLV_SYSTEM, "no event loop for a relay: %m");
+    for (size_t i = 0; i < relay->options.rules; i++)
+        CLV_TRY(start_listener(relay, i, &bound[i], err));
+    CLV_TRY(clv_relay_reload(relay, err));
+    CLV_TRY(check_allowed(relay, err));
+    relay->wake = (watch){.kind = WATCH_WAKE};
+    clv_relay_want(relay, &relay->wake, relay->wake_fd, EPOLLIN);
+    clv_relay_watch_listeners(relay, true);
+    if (pthread_create(&relay->thread, NULL, run, relay) != 0)
+        return clv_fail(err, CLV_SYSTEM, "no thread for a relay: %m");
+    relay->running = true;
+    return CLV_OK;
+}
+
+clv_status clv_relay_start(const clv_relay_options *options, clv_relay **out,
+                           clv_address bound[CLV_RELAY_RULES_MAX], clv_error *err)
+{
+    clv_auto_ptr(clv_relay) relay = calloc(1, sizeof *relay);
     if (relay == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a relay");
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-        relay->pair[i] = (struct pair){relay, -1, -1};
-    pthread_mutex_init(&relay->lock, NULL);
-    pthread_cond_init(&relay->freed, NULL);
-    relay->listen_fd = -1;
-    relay->stop_fd = eventfd(0, EFD_CLOEXEC);
-    clv_status status = parse_rule(rule, relay, &address, err);
-    if (status == CLV_OK)
-        status = clv_listen(&address, 0660, &relay->listen_fd, bound, err);
-    if (status == CLV_OK && pthread_create(&relay->acceptor, NULL, run_acceptor, relay) != 0)
-        status = clv_fail(err, CLV_SYSTEM, "no thread for a relay: %m");
-    if (status != CLV_OK) {
-        clv_fd_drop(&relay->listen_fd);
-        clv_fd_drop(&relay->stop_fd);
-        free(relay);
-        return status;
-    }
+    relay->options = *options;
+    relay->epoll_fd = relay->wake_fd = -1;
+    for (size_t i = 0; i < CLV_RELAY_RULES_MAX; i++)
+        relay->listener[i].fd = -1;
+    TAILQ_INIT(&relay->starting);
+    TAILQ_INIT(&relay->carrying);
+    TAILQ_INIT(&relay->closed);
+    CLV_TRY(open_relay(relay, bound, err));
     *out = relay;
+    relay = NULL;
     return CLV_OK;
+}
+
+void clv_relay_count(clv_relay *r, clv_relay_counts *out)
+{
+    *out = (clv_relay_counts){
+        .accepted = r->accepted,
+        .ended = r->ended,
+        .broken = r->broken,
+        .idle = r->idle,
+        .active = r->active,
+        .refused_limit = r->refused_limit,
+        .refused_allowlist = r->refused_allowlist,
+        .refused_upstream = r->refused_upstream,
+        .bytes_up = r->bytes[0],
+        .bytes_down = r->bytes[1],
+    };
 }
 
 void clv_relay_free(clv_relay **relay)
 {
     clv_relay *r = *relay;
+    const uint64_t one = 1;
+    *relay = NULL;
     if (r == NULL)
         return;
-    uint64_t one = 1;
-    ssize_t told = write(r->stop_fd, &one, sizeof one);
-    (void)told; /* an eventfd takes it */
-    pthread_join(r->acceptor, NULL);
-    pthread_mutex_lock(&r->lock);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
-        if (r->pair[i].down >= 0)
-            shutdown(r->pair[i].down, SHUT_RDWR);
-        if (r->pair[i].up >= 0)
-            shutdown(r->pair[i].up, SHUT_RDWR);
-    }
-    while (r->used > 0)
-        pthread_cond_wait(&r->freed, &r->lock);
-    pthread_mutex_unlock(&r->lock);
-    close(r->listen_fd);
-    close(r->stop_fd);
-    pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->freed);
+    r->stopping = true;
+    if (r->running && write(r->wake_fd, &one, sizeof one) > 0)
+        pthread_join(r->thread, NULL);
+    close_listeners(r);
+    for (size_t i = 0; i < r->options.rules; i++)
+        clv_upstream_free(&r->listener[i].upstream);
+    clv_pipes_drop(&r->pipes);
+    clv_fd_drop(&r->epoll_fd);
+    clv_fd_drop(&r->wake_fd);
     free(r);
-    *relay = NULL;
 }
