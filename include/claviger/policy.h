@@ -16,6 +16,8 @@
 #define CLV_POLICY_NAME_MAX   64
 #define CLV_CAPABILITY_MAX    256
 #define CLV_CAPABILITIES_MAX  64
+/* The register that identifies who signed the image: a pin on it alone identifies an image. */
+#define CLV_SIGNER_PCR 8
 /* The register the policy is measured into: the first that belongs to the application. The files
  * of its member "measure" go into those behind it. */
 #define CLV_POLICY_PCR        16

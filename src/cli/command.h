@@ -38,7 +38,10 @@ CLV_NODISCARD clv_status clv_command_options(const clv_command *command, int cou
 void clv_command_help(const clv_command *command);
 
 /* The commands. */
+extern const clv_command clv_command_baseline;
 extern const clv_command clv_command_inspect;
+extern const clv_command clv_command_measure;
+extern const clv_command clv_command_policy;
 extern const clv_command clv_command_seal;
 extern const clv_command clv_command_unseal;
 extern const clv_command clv_command_verify;

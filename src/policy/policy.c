@@ -14,8 +14,6 @@
 /* The registers that no application can choose: 0 to 2 are the image, which cannot hold its own
  * measurement; 16 is this very file's. */
 #define PCR_UNPINNABLE (UINT32_C(7) | UINT32_C(1) << CLV_POLICY_PCR)
-/* The register that identifies who signed the image: a pin on it alone is enough. */
-#define PCR_SIGNER 8
 
 void clv_policy_free(clv_policy **policy)
 {
@@ -143,7 +141,7 @@ static clv_status read_attestation(json_t *json, clv_policy *out, clv_error *err
     CLV_TRY(clv_json_integer(&r, "max_age_s", 1, DOCUMENT_AGE_MAX_S, &age, err));
     out->max_document_age_s = (uint32_t)age;
     CLV_TRY(clv_json_done(&r, err));
-    if (out->release_key_count == 0 && (out->pins.present >> PCR_SIGNER & 1) == 0)
+    if (out->release_key_count == 0 && (out->pins.present >> CLV_SIGNER_PCR & 1) == 0)
         return clv_fail(err, CLV_POLICY_WEAK,
                         "attestation: expected a pin of PCR8 (who signed the image) or a release "
                         "key (which images), found neither");

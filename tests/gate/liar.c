@@ -120,6 +120,7 @@ static void lie_in_bank(liar_lie lie, nsm_bank *bank)
     case LIE_ZERO_IMAGE:
         for (int i = 0; i < 3; i++)
             memset(bank->pcr[i].value, 0, NSM_PCR_SIZE);
+        memset(bank->pcr[8].value, 0, NSM_PCR_SIZE);
         break;
     case LIE_ZERO_ALL:
         for (int i = 0; i < NSM_PCR_COUNT; i++)
