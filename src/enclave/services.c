@@ -1,5 +1,7 @@
 #include <enclave/services.h>
 
+#include <seal/state.h>
+
 clv_status clv_services_init(clv_services *services, const char *address, int timeout_ms,
                              clv_error *err)
 {
@@ -163,7 +165,7 @@ static clv_status check_listed(const json_t *entry, const char *prefix, clv_erro
         return clv_fail(err, CLV_JSON_VALUE,
                         "states[].name: expected names that begin with \"%.60s\", found another",
                         prefix);
-    return CLV_OK;
+    return clv_state_name_check(name, err);
 }
 
 static clv_status read_list(const json_t *json, const char *prefix, json_t **out, clv_error *err)

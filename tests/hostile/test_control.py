@@ -1,0 +1,4 @@
+"""The attacks of group control."""
+from harness import main
+
+main("control")

@@ -1,0 +1,4 @@
+"""The attacks of group identity."""
+from harness import main
+
+main("identity")

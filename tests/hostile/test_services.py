@@ -1,0 +1,4 @@
+"""The attacks of group services."""
+from harness import main
+
+main("services")
