@@ -1,37 +1,13 @@
 #include <enclave/boot.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <base/file.h>
 #include <base/log.h>
 
-#define SEED_BYTES       64
 #define SERVICES_TIMEOUT 10000 /* ms, for one call to the parent */
 #define RETRY_MS         250
-
-/*
- * The kernel's pool is mixed with the NSM's randomness, and the daemon does not start while the
- * pool is not ready (R26; random(4), getrandom(2) with GRND_NONBLOCK).
- */
-static clv_status seed_kernel(clv_nsm *nsm, clv_error *err)
-{
-    uint8_t seed[SEED_BYTES];
-    CLV_TRY(clv_nsm_random(nsm, seed, sizeof seed, err));
-    clv_auto(clv_fd) pool = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-    ssize_t mixed = pool < 0 ? -1 : write(pool, seed, sizeof seed);
-    clv_wipe(seed, sizeof seed);
-    if (mixed != SEED_BYTES)
-        return clv_fail(err, CLV_NO_ENTROPY, "/dev/urandom cannot be seeded: %m");
-    uint8_t probe;
-    if (getrandom(&probe, sizeof probe, GRND_NONBLOCK) != sizeof probe)
-        return clv_fail(err, CLV_NO_ENTROPY, "the kernel's random pool is not ready: %m");
-    return CLV_OK;
-}
 
 static clv_status read_policy(const char *path, clv_policy **out, clv_error *err)
 {
@@ -106,10 +82,6 @@ static clv_status prove_identity(clv_enclave *enclave, clv_error *err)
                           clv_buf_bytes(&baseline.signature), &enclave->clock, &enclave->gate,
                           err));
     const clv_identity *identity = clv_gate_identity(enclave->gate);
-    if (identity->debug)
-        clv_log(CLV_LOG_WARNING, "boot.debug", NULL,
-                "the enclave runs in debug mode, which the policy allows: its memory is not "
-                "protected");
     clv_log(CLV_LOG_INFO, "boot.verified", NULL, "this is %s, release \"%s\"%s, module %s",
             enclave->policy->enclave, identity->release,
             identity->release[0] == '\0' ? " (identified by its pins)" : "", identity->module_id);
@@ -156,7 +128,6 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error 
                         "--front-key: expected a key of the policy, found \"%.64s\"",
                         options->front_key);
     CLV_TRY(clv_nsm_open(options->nsm, &enclave->nsm, err));
-    CLV_TRY(seed_kernel(enclave->nsm, err));
     CLV_TRY(prove_identity(enclave, err));
     return open_vault(enclave, options, err);
 }
