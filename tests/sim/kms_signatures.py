@@ -104,6 +104,20 @@ class Signatures(Case):
             self.assertEqual(self.error_of(self.headers(body), body),
                              (400, "SerializationException"))
 
+    def test_sessions_are_resumed(self):
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = ssl.create_default_context(cafile=str(self.lab.kms_dir / "ca.pem"))
+            context.minimum_version = context.maximum_version = version
+            session, reused = None, []
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", self.lab.port)) as plain:
+                    tls = context.wrap_socket(plain, server_hostname=HOST, session=session)
+                    tls.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+                    self.assertIn(b"400 Bad Request", tls.recv(4096))
+                    reused.append(tls.session_reused)
+                    session = tls.session
+            self.assertEqual(reused, [False, True, True], version)
+
     def test_tls_1_1_is_refused(self):
         context = ssl.create_default_context(cafile=str(self.lab.kms_dir / "ca.pem"))
         context.set_ciphers("ALL:@SECLEVEL=0")

@@ -1,5 +1,6 @@
 #include <sim/kms/server.h>
 
+#include <gnutls/gnutls.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 struct clv_listener {
     struct MHD_Daemon *daemon;
     clv_listener_options options;
+    gnutls_datum_t ticket_key; /* of session tickets: KMS resumes sessions too */
 };
 
 /* A request that is arriving. */
@@ -137,6 +139,20 @@ static size_t keep_escapes(void *with, struct MHD_Connection *connection, char *
     return strlen(text);
 }
 
+/* libmicrohttpd has no option for session tickets: each TLS session gets them as it starts. */
+static void offer_tickets(void *with, struct MHD_Connection *connection, void **state,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    (void)state;
+    const clv_listener *listener = with;
+    if (code != MHD_CONNECTION_NOTIFY_STARTED || listener->ticket_key.data == NULL)
+        return;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (info != NULL && info->tls_session != NULL)
+        gnutls_session_ticket_enable_server(info->tls_session, &listener->ticket_key);
+}
+
 static struct MHD_Daemon *start_daemon(clv_listener *listener, int fd)
 {
     const clv_listener_options *options = &listener->options;
@@ -152,10 +168,11 @@ static struct MHD_Daemon *start_daemon(clv_listener *listener, int fd)
     return MHD_start_daemon(
         flags, 0, NULL, NULL, receive, listener, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_URI_LOG_CALLBACK, note_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
-        NULL, MHD_OPTION_NOTIFY_COMPLETED, forget, NULL, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_ARRAY,
-        options->certificate != NULL ? tls : none, MHD_OPTION_END);
+        NULL, MHD_OPTION_NOTIFY_COMPLETED, forget, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+        offer_tickets, listener, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEADER_MEMORY, MHD_OPTION_ARRAY, options->certificate != NULL ? tls : none,
+        MHD_OPTION_END);
 }
 
 clv_status clv_listener_start(const clv_listener_options *options, clv_listener **out,
@@ -167,8 +184,11 @@ clv_status clv_listener_start(const clv_listener_options *options, clv_listener 
     if (listener == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "expected memory for a listener, found none");
     listener->options = *options;
-    listener->daemon = start_daemon(listener, fd);
+    if (options->certificate == NULL ||
+        gnutls_session_ticket_key_generate(&listener->ticket_key) == GNUTLS_E_SUCCESS)
+        listener->daemon = start_daemon(listener, fd);
     if (listener->daemon == NULL) {
+        gnutls_free(listener->ticket_key.data);
         free(listener);
         return clv_fail(err, CLV_INTERNAL, "the HTTP server cannot be started on %s", bound->text);
     }
@@ -182,6 +202,8 @@ void clv_listener_free(clv_listener **listener)
     if (*listener == NULL)
         return;
     MHD_stop_daemon((*listener)->daemon);
+    gnutls_memset((*listener)->ticket_key.data, 0, (*listener)->ticket_key.size);
+    gnutls_free((*listener)->ticket_key.data);
     free(*listener);
     *listener = NULL;
 }
