@@ -1,59 +1,239 @@
 #include <parent/credentials.h>
 
+#include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
-#include <base/file.h>
+#include <base/clock.h>
+#include <base/log.h>
+#include <parent/credentials_sources.h>
 
-#define FILE_PREFIX     "file:"
-#define CREDENTIALS_MAX 16384
+#define RETRY_FIRST_MS 1000
+#define RETRY_MAX_MS   60000
+/* Asked again at the latest, where the source names no expiry. */
+#define REFRESH_MS ((uint64_t)60 * 60 * 1000)
 
-clv_status clv_credentials_source_check(const char *source, clv_error *err)
+static const struct source {
+    const char *name;
+    clv_credentials_source fetch;
+    enum { NO_ARGUMENT, ARGUMENT, MAYBE } argument;
+    bool kept; /* fetched ahead and held */
+} source_table[] = {
+    {"env", clv_credentials_from_env, NO_ARGUMENT, false},
+    {"file", clv_credentials_from_file, ARGUMENT, false},
+    {"profile", clv_credentials_from_profile, MAYBE, false},
+    {"imds", clv_credentials_from_imds, NO_ARGUMENT, true},
+    {"container", clv_credentials_from_container, NO_ARGUMENT, true},
+    {"web-identity", clv_credentials_from_web_identity, NO_ARGUMENT, true},
+    {"auto", clv_credentials_from_any, NO_ARGUMENT, true},
+};
+
+struct clv_provider {
+    const struct source *source;
+    const char *argument;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t fetching; /* one fetch at a time; taken before lock */
+    pthread_mutex_t lock;     /* protects what follows */
+    pthread_cond_t changed;
+    bool closed;
+    clv_buf held;
+    uint64_t expires_ms; /* 0: never */
+    uint64_t next_ms;    /* when to fetch again, monotonic; 0: nothing was fetched yet */
+    uint64_t pause_ms;   /* after the next failure */
+};
+
+/* The order of the AWS SDKs. A source that is configured and fails is not passed over: credentials
+ * of another identity would be used without a word. */
+clv_status clv_credentials_from_any(const char *argument, clv_buf *out, clv_error *err)
 {
-    if (strcmp(source, "env") == 0 ||
-        (strncmp(source, FILE_PREFIX, strlen(FILE_PREFIX)) == 0 && source[strlen(FILE_PREFIX)]))
+    if (getenv("AWS_ACCESS_KEY_ID") != NULL)
+        return clv_credentials_from_env(argument, out, err);
+    if (getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != NULL)
+        return clv_credentials_from_web_identity(argument, out, err);
+    if (getenv("AWS_PROFILE") != NULL || getenv("AWS_SHARED_CREDENTIALS_FILE") != NULL)
+        return clv_credentials_from_profile(argument, out, err);
+    if (getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL ||
+        getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
+        return clv_credentials_from_container(argument, out, err);
+    return clv_credentials_from_imds(argument, out, err);
+}
+
+static clv_status find_source(const char *text, clv_provider *out, clv_error *err)
+{
+    size_t n = strcspn(text, ":");
+    const char *argument = text[n] == ':' ? text + n + 1 : "";
+    for (size_t i = 0; i < sizeof source_table / sizeof source_table[0]; i++) {
+        const struct source *s = &source_table[i];
+        bool fits = s->argument == MAYBE || (*argument != '\0') == (s->argument == ARGUMENT);
+        if (strlen(s->name) != n || strncmp(s->name, text, n) != 0 || !fits)
+            continue;
+        out->source = s;
+        out->argument = argument;
         return CLV_OK;
-    return clv_fail(err, CLV_USAGE, "--credentials: expected env or file:PATH, found \"%.80s\"",
-                    source);
+    }
+    return clv_fail(err, CLV_USAGE,
+                    "--credentials: expected env, file:PATH, profile[:NAME], imds, container, "
+                    "web-identity or auto, found \"%.80s\"",
+                    text);
 }
 
-static clv_status fetch_environment(clv_buf *out, clv_error *err)
+/* The caller holds the lock. Up to a tenth earlier, so that a fleet does not ask all at once. */
+static uint64_t refresh_after(uint64_t lifetime_ms)
 {
-    const char *id = getenv("AWS_ACCESS_KEY_ID"), *key = getenv("AWS_SECRET_ACCESS_KEY");
-    if (id == NULL || key == NULL)
-        return clv_fail(err, CLV_KMS_CREDENTIALS, "environment: expected %s, found nothing",
-                        id == NULL ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY");
-    clv_auto(clv_json) json = json_pack("{s:s, s:s, s:s*}", "AccessKeyId", id, "SecretAccessKey",
-                                        key, "Token", getenv("AWS_SESSION_TOKEN"));
-    if (json == NULL)
-        return clv_fail(err, CLV_KMS_CREDENTIALS, "environment: expected UTF-8, found other bytes");
-    return clv_json_append(out, json, err);
+    uint64_t after = lifetime_ms > 2 * CLV_CREDENTIALS_EARLY_MS
+                         ? lifetime_ms - CLV_CREDENTIALS_EARLY_MS
+                         : lifetime_ms / 2;
+    return after - after * (uint64_t)(random() % 100) / 1000;
 }
 
-/* Only the shape that makes it worth sending: the enclave checks every member. */
-static clv_status check_file(const char *path, clv_bytes text, clv_error *err)
+static bool valid(const clv_provider *p)
 {
-    clv_auto(clv_json) json = NULL;
-    clv_json_reader r;
-    const char *value;
-    clv_status status = clv_json_parse(text, CREDENTIALS_MAX, &json, err);
+    return p->held.n > 0 && (p->expires_ms == 0 || clv_wall_ms() < p->expires_ms);
+}
+
+/* The caller holds the lock. */
+static void keep(clv_provider *p, clv_buf *fetched, uint64_t expires_ms)
+{
+    uint64_t wall = clv_wall_ms();
+    uint64_t lifetime = expires_ms == 0 ? REFRESH_MS : expires_ms > wall ? expires_ms - wall : 0;
+    clv_buf old = p->held;
+    p->held = *fetched;
+    *fetched = old;
+    p->expires_ms = expires_ms;
+    p->pause_ms = RETRY_FIRST_MS;
+    p->next_ms = clv_monotonic_ms() + refresh_after(lifetime);
+    if (p->next_ms < clv_monotonic_ms() + RETRY_FIRST_MS)
+        p->next_ms = clv_monotonic_ms() + RETRY_FIRST_MS;
+    pthread_cond_signal(&p->changed);
+}
+
+static clv_status fetch(clv_provider *p, clv_error *err)
+{
+    clv_auto(clv_buf) fetched = CLV_BUF_INIT;
+    clv_error why = {.code = CLV_OK};
+    uint64_t expires_ms = 0;
+    clv_status status = p->source->fetch(p->argument, &fetched, &why);
     if (status == CLV_OK)
-        status = clv_json_open(&r, json, "", err);
-    if (status == CLV_OK)
-        status = clv_json_need_text(&r, "AccessKeyId", &value, err);
-    if (status == CLV_OK)
-        status = clv_json_need_text(&r, "SecretAccessKey", &value, err);
+        status = clv_credentials_check(clv_buf_bytes(&fetched), &expires_ms, &why);
+    pthread_mutex_lock(&p->lock);
+    if (status == CLV_OK) {
+        keep(p, &fetched, expires_ms);
+    } else {
+        p->next_ms = clv_monotonic_ms() + p->pause_ms;
+        p->pause_ms = p->pause_ms * 2 < RETRY_MAX_MS ? p->pause_ms * 2 : RETRY_MAX_MS;
+    }
+    bool still = valid(p);
+    pthread_mutex_unlock(&p->lock);
     if (status == CLV_OK)
         return CLV_OK;
-    if (err != NULL)
-        err->code = CLV_KMS_CREDENTIALS;
-    return clv_blame(err, CLV_KMS_CREDENTIALS, "%s", path);
+    clv_log(CLV_LOG_WARNING, "credentials.failed", NULL, "%s (%s)%s", why.text,
+            clv_status_slug(status), still ? "; those from before are still valid" : "");
+    return clv_fail(err, CLV_KMS_CREDENTIALS, "%s", why.text);
 }
 
-clv_status clv_credentials_fetch(const char *source, clv_buf *out, clv_error *err)
+static void *run(void *argument)
 {
-    if (strcmp(source, "env") == 0)
-        return fetch_environment(out, err);
-    const char *path = source + strlen(FILE_PREFIX);
-    CLV_TRY(clv_file_read(path, CREDENTIALS_MAX, out, err));
-    return check_file(path, clv_buf_bytes(out), err);
+    clv_provider *p = argument;
+    pthread_mutex_lock(&p->lock);
+    while (!p->closed) {
+        uint64_t now = clv_monotonic_ms();
+        if (p->next_ms == 0) {
+            pthread_cond_wait(&p->changed, &p->lock);
+        } else if (now < p->next_ms) {
+            struct timespec until;
+            clock_gettime(CLOCK_MONOTONIC, &until);
+            until.tv_sec += (time_t)((p->next_ms - now) / 1000 + 1);
+            pthread_cond_timedwait(&p->changed, &p->lock, &until);
+        } else {
+            pthread_mutex_unlock(&p->lock);
+            pthread_mutex_lock(&p->fetching);
+            clv_status logged = fetch(p, NULL);
+            (void)logged;
+            pthread_mutex_unlock(&p->fetching);
+            pthread_mutex_lock(&p->lock);
+        }
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+clv_status clv_provider_new(const char *source, clv_provider **out, clv_error *err)
+{
+    pthread_condattr_t monotonic;
+    clv_auto_ptr(clv_provider) p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for credentials");
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_mutex_init(&p->fetching, NULL);
+    p->pause_ms = RETRY_FIRST_MS;
+    CLV_TRY(find_source(source, p, err));
+    if (p->source->kept && pthread_create(&p->thread, NULL, run, p) != 0)
+        return clv_fail(err, CLV_SYSTEM, "no thread for credentials: %m");
+    p->running = p->source->kept;
+    *out = p;
+    p = NULL;
+    return CLV_OK;
+}
+
+void clv_provider_free(clv_provider **provider)
+{
+    clv_provider *p = *provider;
+    *provider = NULL;
+    if (p == NULL)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->closed = true;
+    pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    if (p->running)
+        pthread_join(p->thread, NULL);
+    clv_buf_drop(&p->held);
+    pthread_cond_destroy(&p->changed);
+    pthread_mutex_destroy(&p->lock);
+    pthread_mutex_destroy(&p->fetching);
+    free(p);
+}
+
+static bool take_held(clv_provider *p, clv_buf *out, clv_status *status, clv_error *err)
+{
+    pthread_mutex_lock(&p->lock);
+    bool held = valid(p);
+    if (held)
+        *status = clv_buf_append(out, clv_buf_bytes(&p->held), err);
+    pthread_mutex_unlock(&p->lock);
+    return held;
+}
+
+clv_status clv_provider_get(clv_provider *p, clv_buf *out, clv_error *err)
+{
+    clv_status status = CLV_OK;
+    if (!p->source->kept)
+        return p->source->fetch(p->argument, out, err);
+    if (take_held(p, out, &status, err))
+        return status;
+    pthread_mutex_lock(&p->fetching);
+    /* Another caller, or the thread, may have fetched while this one waited. */
+    bool held = take_held(p, out, &status, err);
+    if (!held)
+        status = fetch(p, err);
+    pthread_mutex_unlock(&p->fetching);
+    if (held || status != CLV_OK)
+        return status;
+    if (take_held(p, out, &status, err))
+        return status;
+    return clv_fail(err, CLV_KMS_CREDENTIALS_EXPIRED, "%s: the credentials have expired",
+                    p->source->name);
+}
+
+uint64_t clv_provider_expires_ms(clv_provider *p)
+{
+    pthread_mutex_lock(&p->lock);
+    uint64_t expires_ms = p->expires_ms;
+    pthread_mutex_unlock(&p->lock);
+    return expires_ms;
 }

@@ -8,7 +8,6 @@
 #include <base/log.h>
 #include <channel/server.h>
 #include <claviger/secret.h>
-#include <parent/credentials.h>
 #include <parent/proxy.h>
 #include <parent/relay.h>
 #include <parent/services.h>
@@ -20,7 +19,7 @@
 
 static const char usage_text[] =
     "usage: " PROGRAM " serve --services ADDRESS --relay ADDRESS=HOST:PORT … --store sqlite:FILE\n"
-    "                       --credentials env|file:PATH [--enclave ADDRESS]\n"
+    "                       --credentials SOURCE [--enclave ADDRESS]\n"
     "                       [--baseline FILE --baseline-signature FILE.minisig]\n"
     "                       [--relay-allowlist FILE.yaml] [--relay-connections N]\n"
     "                       [--relay-connections-per-peer N] [--relay-idle SECONDS]\n"
@@ -33,6 +32,7 @@ static const char usage_text[] =
     "(a JSON file, or - for standard input) and keeps the wrapped key that comes back; `proxy` is\n"
     "the relay alone, with the command line of AWS's vsock-proxy.\n"
     "SIGHUP reads the allowlist again; SIGTERM lets busy connections end, then stops.\n"
+    "SOURCE is env, file:PATH, profile[:NAME], imds, container, web-identity or auto.\n"
     "ADDRESS is vsock:CID:PORT, unix:/path or tcp:IP:PORT.\n";
 
 enum {
@@ -120,6 +120,7 @@ static clv_status take_option(arguments *a, int option, clv_error *err)
 
 /* What runs while the parent serves. */
 typedef struct running {
+    clv_provider *credentials;
     clv_store *store;
     clv_server *server;
     clv_relay *relay;
@@ -130,6 +131,7 @@ static void running_drop(running *r)
     clv_relay_free(&r->relay);
     clv_server_free(&r->server);
     clv_store_free(&r->store);
+    clv_provider_free(&r->credentials);
 }
 
 static clv_status start_services(const arguments *a, clv_parent *parent, running *r, json_t *ready,
@@ -191,15 +193,18 @@ static clv_status start_relay(const arguments *a, running *r, json_t *ready, clv
     return CLV_OK;
 }
 
-static clv_status read_parent(const arguments *a, clv_parent *out, clv_error *err)
+static clv_status read_parent(const arguments *a, clv_parent *out, running *r, clv_error *err)
 {
+    const char *source;
     out->baseline = value_of(a, BASELINE);
     out->baseline_sig = value_of(a, SIGNATURE);
     if ((out->baseline == NULL) != (out->baseline_sig == NULL))
         return clv_fail(err, CLV_USAGE,
                         "expected --baseline and --baseline-signature together, found one");
-    CLV_TRY(need(a, CREDENTIALS, &out->credentials, err));
-    return clv_credentials_source_check(out->credentials, err);
+    CLV_TRY(need(a, CREDENTIALS, &source, err));
+    CLV_TRY(clv_provider_new(source, &r->credentials, err));
+    out->credentials = r->credentials;
+    return CLV_OK;
 }
 
 static clv_status write_ready(const arguments *a, json_t *ready, clv_error *err)
@@ -225,11 +230,11 @@ static void reload(clv_relay *relay)
 static clv_status serve(const arguments *a, clv_error *err)
 {
     clv_parent parent = {NULL, NULL, NULL, NULL};
-    clv_auto(running) r = {NULL, NULL, NULL};
+    clv_auto(running) r = {NULL, NULL, NULL, NULL};
     clv_auto(clv_json) ready = json_object();
     const char *store;
     clv_signals_block();
-    CLV_TRY(read_parent(a, &parent, err));
+    CLV_TRY(read_parent(a, &parent, &r, err));
     CLV_TRY(need(a, STORE, &store, err));
     CLV_TRY(clv_store_open(store, &r.store, err));
     parent.store = r.store;

@@ -2,7 +2,6 @@
 
 #include <base/file.h>
 #include <base/log.h>
-#include <parent/credentials.h>
 
 #define BASELINE_MAX  65536
 #define SIGNATURE_MAX 4096
@@ -40,7 +39,7 @@ static clv_status credentials(clv_parent *parent, const request *r, clv_message 
                               clv_error *err)
 {
     (void)r;
-    CLV_TRY(clv_credentials_fetch(parent->credentials, &answer->data, err));
+    CLV_TRY(clv_provider_get(parent->credentials, &answer->data, err));
     return answer_json(answer, json_object(), err);
 }
 

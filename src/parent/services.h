@@ -3,11 +3,12 @@
 #define CLV_PARENT_SERVICES_H
 
 #include <channel/frame.h>
+#include <parent/credentials.h>
 #include <parent/store.h>
 
 typedef struct clv_parent {
     clv_store *store;
-    const char *credentials;             /* a source of credentials.h */
+    clv_provider *credentials;
     const char *baseline, *baseline_sig; /* paths; NULL: none. Read again at each call. */
 } clv_parent;
 
