@@ -320,6 +320,7 @@ class Stack:
         address, port = self.kms_target.rsplit(":", 1)
         context = ssl.create_default_context(cafile=str(self.kms_dir / "ca.pem"))
         with socket.create_connection((address, int(port)), 20) as plain:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with context.wrap_socket(plain, server_hostname=host) as tls:
                 connection = http.client.HTTPConnection(host)
                 connection.sock = tls
