@@ -9,6 +9,8 @@
 /* A message in base64, and the other members. */
 #define KEYS_MAX (CLV_DERIVE_MESSAGE_MAX / 3 * 4 + 4096)
 #define JSON_MAX 8192
+/* A ciphertext in base64, and a key's ARN. */
+#define KMS_MAX (CLV_CIPHERTEXT_BLOB_MAX * 2 + CLV_KEY_ARN_MAX)
 
 #define KEY    CLV_TAKES(CLV_PARAMETER_KEY)
 #define NAME   CLV_TAKES(CLV_PARAMETER_NAME)
@@ -130,6 +132,31 @@ const clv_route clv_routes[] = {
      .takes = KEY,
      .metered = true,
      .serve = clv_route_evidence},
+    {.method = "POST",
+     .path = "/v1/kms/decrypt",
+     .verb = "decrypt",
+     .takes = KEY,
+     .body_max = KMS_MAX,
+     .json = true,
+     .metered = true,
+     .audit = true,
+     .serve = clv_route_kms_decrypt},
+    {.method = "POST",
+     .path = "/v1/kms/generate-data-key",
+     .verb = "generate",
+     .takes = KEY,
+     .body_max = KMS_MAX,
+     .json = true,
+     .metered = true,
+     .audit = true,
+     .serve = clv_route_kms_generate},
+    {.method = "POST",
+     .path = "/v1/random",
+     .body_max = JSON_MAX,
+     .json = true,
+     .metered = true,
+     .audit = true,
+     .serve = clv_route_random},
     {.method = "GET", .path = "/v1/identity", .metered = true, .serve = clv_route_identity},
     {.method = "GET", .path = "/healthz", .serve = clv_route_healthz},
     {.method = "GET", .path = "/readyz", .serve = clv_route_readyz},

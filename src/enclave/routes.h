@@ -20,6 +20,10 @@ clv_status clv_route_keys(clv_request *request, clv_response *response, clv_erro
 clv_status clv_route_attestation(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_evidence(clv_request *request, clv_response *response, clv_error *err);
 
+clv_status clv_route_kms_decrypt(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_kms_generate(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_random(clv_request *request, clv_response *response, clv_error *err);
+
 clv_status clv_route_dstack_key(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_dstack_quote(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_dstack_info(clv_request *request, clv_response *response, clv_error *err);

@@ -16,7 +16,8 @@ SEALED = b"what the agent knows"
 def policy_of(stack: Stack, **more) -> dict:
     """The stack's policy, with every capability for this uid and members replaced."""
     policy = stack.default_policy()
-    verbs = ("seal", "unseal", "delete", "derive", "public", "sign", "hmac", "attest")
+    verbs = ("seal", "unseal", "delete", "derive", "public", "sign", "hmac", "attest",
+             "decrypt", "generate")
     policy["agents"] = [{"uid": os.getuid(), "may": [f"{verb}:agent-state" for verb in verbs]}]
     policy.update(more)
     return policy

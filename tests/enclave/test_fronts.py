@@ -1,4 +1,5 @@
 """The front ends that speak other projects' calls, with raw requests and a published client."""
+import base64
 import contextlib
 import json
 import shutil
@@ -104,6 +105,42 @@ class Fronts(Case):
         document = self.stack.dir / "quote.bin"
         document.write_bytes(bytes.fromhex(out["quote"]))
         self.stack.run("claviger", "inspect", str(document))
+
+
+class Kmstool(Case):
+    IGNORED = ["--region", "us-east-1", "--proxy-port", "8000", "--aws-access-key-id", "AKIA",
+               "--aws-secret-access-key", "x", "--aws-session-token", "y"]
+
+    def kmstool(self, *arguments, check=True):
+        done = self.stack.run("kmstool_enclave_cli", *arguments, *self.IGNORED, "--socket",
+                              str(self.stack.dir / "agent.sock"), check=check)
+        lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+        return done, {name: base64.b64decode(value) for name, value in lines.items()}
+
+    def test_a_generated_key_is_decrypted_again(self):
+        arn = self.stack.keys["agent-state"]
+        for spec, size in (("AES-256", 32), ("AES-128", 16)):
+            _, made = self.kmstool("genkey", "--key-id", arn, "--key-spec", spec)
+            self.assertEqual(len(made["PLAINTEXT"]), size)
+            _, opened = self.kmstool("decrypt", "--ciphertext",
+                                     base64.b64encode(made["CIPHERTEXT"]).decode())
+            self.assertEqual(opened, {"PLAINTEXT": made["PLAINTEXT"]})
+
+    def test_random_bytes_have_the_length_asked_for(self):
+        _, one = self.kmstool("genrandom", "--length", "40")
+        _, two = self.kmstool("genrandom", "--length", "40")
+        self.assertEqual(len(one["PLAINTEXT"]), 40)
+        self.assertNotEqual(one, two)
+
+    def test_what_the_policy_does_not_allow_is_refused(self):
+        for arguments, code in (
+                (("genkey", "--key-id", self.stack.keys["other"]), "policy-no-key"),
+                (("decrypt", "--ciphertext", "AAAA"), "InvalidCiphertextException"),
+                (("decrypt",), "usage"), (("genkey", "--key-spec", "RSA"), "usage"),
+                (("encrypt",), "usage")):
+            done, _ = self.kmstool(*arguments, check=False)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(f"({code})", done.stderr)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,14 @@ CALLS = {
     ("POST", "/v1/attestation"): [
         ("/v1/attestation", json_of({"nonce": "00ff", "report_data": "01"}), JSON, 200),
         ("/v1/attestation", json_of({"report_data": "00" * 65}), JSON, 400)],
+    ("POST", "/v1/kms/decrypt"): [
+        ("/v1/kms/decrypt", json_of({"ciphertext": "AAAA"}), JSON, 422),
+        ("/v1/kms/decrypt", json_of({"ciphertext": "?"}), JSON, 400)],
+    ("POST", "/v1/kms/generate-data-key"): [
+        ("/v1/kms/generate-data-key", json_of({"number_of_bytes": 32}), JSON, 200)],
+    ("POST", "/v1/random"): [
+        ("/v1/random", json_of({"number_of_bytes": 1000}), JSON, 200),
+        ("/v1/random", json_of({"number_of_bytes": 1025}), JSON, 400)],
     ("GET", "/v1/evidence"): [("/v1/evidence", None, {}, 200)],
     ("GET", "/v1/identity"): [("/v1/identity", None, {}, 200)],
     ("GET", "/healthz"): [("/healthz", None, {}, 200)],
