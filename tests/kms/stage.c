@@ -90,7 +90,7 @@ static void open_kms(stage *s, const stage_options *options)
                            .ca_file = s->policy->kms_ca_file,
                            .relay = s->server.address,
                            .fresh_connections = options->fresh,
-                           .timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : 5000};
+                           .timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : 30000};
     assert_ok(clv_kms_open(&kms, &s->kms, err));
     if (!options->no_credentials)
         stage_set_credentials(s, 0, options->credentials_expire_ms);

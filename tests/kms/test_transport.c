@@ -113,7 +113,7 @@ static void reports_answers_that_do_not_arrive(void **state)
 {
     (void)state;
     stage s;
-    static const stage_options options = {.timeout_ms = 1500};
+    static const stage_options options = {.timeout_ms = 5000};
     stage_open(&s, &options);
     for (size_t i = 0; i < ROWS(bad_replies); i++) {
         const struct answer_case *c = &bad_replies[i];
