@@ -18,13 +18,13 @@
 #define IDLE_MS         30000
 
 static const char usage_text[] =
-    "usage: " PROGRAM " serve --services ADDRESS --relay ADDRESS=HOST:PORT … --store sqlite:FILE\n"
+    "usage: " PROGRAM " serve --services ADDRESS --relay ADDRESS=HOST:PORT … --store STORE\n"
     "                       --credentials SOURCE [--enclave ADDRESS]\n"
     "                       [--baseline FILE --baseline-signature FILE.minisig]\n"
     "                       [--relay-allowlist FILE.yaml] [--relay-connections N]\n"
     "                       [--relay-connections-per-peer N] [--relay-idle SECONDS]\n"
     "                       [--log text|json] [--ready-file FILE]\n"
-    "       " PROGRAM " setup --enclave ADDRESS --store sqlite:FILE [--document FILE] REQUEST\n"
+    "       " PROGRAM " setup --enclave ADDRESS --store STORE [--document FILE] REQUEST\n"
     "       " PROGRAM " proxy [-4|-6] [-w N] [--config FILE] LOCAL_PORT HOST PORT\n"
     "\n"
     "The parent's side: it carries bytes for an enclave and is trusted with none of them. `serve`\n"
@@ -32,6 +32,7 @@ static const char usage_text[] =
     "(a JSON file, or - for standard input) and keeps the wrapped key that comes back; `proxy` is\n"
     "the relay alone, with the command line of AWS's vsock-proxy.\n"
     "SIGHUP reads the allowlist again; SIGTERM lets busy connections end, then stops.\n"
+    "STORE is sqlite:FILE or etcd:CONFIG.json.\n"
     "SOURCE is env, file:PATH, profile[:NAME], imds, container, web-identity or auto.\n"
     "ADDRESS is vsock:CID:PORT, unix:/path or tcp:IP:PORT.\n";
 

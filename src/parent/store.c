@@ -1,109 +1,38 @@
 #include <parent/store.h>
 
-#include <pthread.h>
 #include <stdlib.h>
 
-#include <sqlite3.h>
-
-/* "CLVS": a database of another program is not touched. */
-#define APPLICATION_ID 0x434c5653
-#define SCHEMA_VERSION 1
-#define BUSY_MS        10000
+#include <parent/store_engine.h>
 
 struct clv_store {
-    sqlite3 *db;
-    pthread_mutex_t lock; /* one statement at a time on the connection */
+    const clv_store_engine *engine;
+    void *self;
 };
 
-static const char schema[] =
-    "BEGIN IMMEDIATE;"
-    "CREATE TABLE state (name TEXT PRIMARY KEY, generation INTEGER NOT NULL CHECK (generation > 0),"
-    "                    blob BLOB NOT NULL) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE key (name TEXT PRIMARY KEY, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;"
-    "PRAGMA application_id = 1129076307;"
-    "PRAGMA user_version = 1;"
-    "COMMIT;";
-_Static_assert(APPLICATION_ID == 1129076307 && SCHEMA_VERSION == 1, "the schema says the same");
-
-static clv_status store_failed(clv_store *store, const char *what, clv_error *err)
-{
-    return clv_fail(err, CLV_STORE_FAILED, "%s: %s", what, sqlite3_errmsg(store->db));
-}
-
-typedef sqlite3_stmt *statement;
-static void statement_drop(statement *s)
-{
-    sqlite3_finalize(*s);
-}
-
-static clv_status prepare(clv_store *store, const char *sql, statement *out, clv_error *err)
-{
-    if (sqlite3_prepare_v2(store->db, sql, -1, out, NULL) != SQLITE_OK)
-        return store_failed(store, "a statement cannot be prepared", err);
-    return CLV_OK;
-}
-
-static clv_status pragma(clv_store *store, const char *sql, int64_t *out, clv_error *err)
-{
-    clv_auto(statement) s = NULL;
-    CLV_TRY(prepare(store, sql, &s, err));
-    if (sqlite3_step(s) != SQLITE_ROW)
-        return store_failed(store, "the store cannot be read", err);
-    *out = sqlite3_column_int64(s, 0);
-    return CLV_OK;
-}
-
-static clv_status execute(clv_store *store, const char *sql, clv_error *err)
-{
-    if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
-        return store_failed(store, "the store cannot be prepared", err);
-    return CLV_OK;
-}
-
-static clv_status check_schema(clv_store *store, const char *path, clv_error *err)
-{
-    int64_t application = 0, version = 0, tables = 0;
-    CLV_TRY(pragma(store, "PRAGMA application_id", &application, err));
-    CLV_TRY(pragma(store, "PRAGMA user_version", &version, err));
-    CLV_TRY(pragma(store, "SELECT count(*) FROM sqlite_schema", &tables, err));
-    if (application == 0 && version == 0 && tables == 0)
-        return execute(store, schema, err);
-    if (application != APPLICATION_ID || version != SCHEMA_VERSION)
-        return clv_fail(err, CLV_STORE_FAILED,
-                        "%s: expected a store of version %d, found another database", path,
-                        SCHEMA_VERSION);
-    return CLV_OK;
-}
-
-/* Acknowledged means durable: the log is synced at each commit. */
-static clv_status configure(clv_store *store, clv_error *err)
-{
-    sqlite3_busy_timeout(store->db, BUSY_MS);
-    CLV_TRY(execute(store, "PRAGMA journal_mode = WAL", err));
-    return execute(store, "PRAGMA synchronous = FULL", err);
-}
+static const clv_store_engine *const engine_table[] = {&clv_store_sqlite, &clv_store_etcd};
 
 clv_status clv_store_open(const char *address, clv_store **out, clv_error *err)
 {
-    static const char prefix[] = "sqlite:";
-    if (strncmp(address, prefix, sizeof prefix - 1) != 0 || address[sizeof prefix - 1] == '\0')
-        return clv_fail(err, CLV_USAGE, "--store: expected sqlite:FILE, found \"%.80s\"", address);
-    const char *path = address + sizeof prefix - 1;
-    clv_auto_ptr(clv_store) store = calloc(1, sizeof *store);
+    size_t n = strcspn(address, ":");
+    const clv_store_engine *engine = NULL;
+    for (size_t i = 0; i < sizeof engine_table / sizeof engine_table[0]; i++) {
+        if (strlen(engine_table[i]->name) == n && strncmp(engine_table[i]->name, address, n) == 0)
+            engine = engine_table[i];
+    }
+    if (engine == NULL || address[n] == '\0' || address[n + 1] == '\0')
+        return clv_fail(err, CLV_USAGE,
+                        "--store: expected sqlite:FILE or etcd:CONFIG.json, found \"%.80s\"",
+                        address);
+    clv_store *store = calloc(1, sizeof *store);
     if (store == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a store");
-    pthread_mutex_init(&store->lock, NULL);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(path, &store->db, flags, NULL) != SQLITE_OK)
-        return clv_fail(err, CLV_STORE_FAILED, "%s cannot be opened: %s", path,
-                        sqlite3_errmsg(store->db));
-    clv_status status = configure(store, err);
-    if (status == CLV_OK)
-        status = check_schema(store, path, err);
-    if (status != CLV_OK)
-        return clv_blame(err, status, "%s", path);
+    store->engine = engine;
+    clv_status status = engine->open(address + n + 1, &store->self, err);
+    if (status != CLV_OK) {
+        free(store);
+        return status;
+    }
     *out = store;
-    store = NULL;
     return CLV_OK;
 }
 
@@ -111,177 +40,39 @@ void clv_store_free(clv_store **store)
 {
     if (*store == NULL)
         return;
-    sqlite3_close((*store)->db);
-    pthread_mutex_destroy(&(*store)->lock);
+    (*store)->engine->close((*store)->self);
     free(*store);
     *store = NULL;
-}
-
-static void bind(statement s, int at, clv_bytes bytes)
-{
-    sqlite3_bind_blob64(s, at, bytes.n > 0 ? (const void *)bytes.p : "", bytes.n, SQLITE_STATIC);
-}
-
-/* A read of one row: its blob, and the number in column 1 where generation is asked for. */
-static clv_status read_row(clv_store *store, const char *sql, const char *name, int64_t *generation,
-                           clv_buf *blob, clv_error *err)
-{
-    clv_auto(statement) s = NULL;
-    CLV_TRY(prepare(store, sql, &s, err));
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    int step = sqlite3_step(s);
-    if (step == SQLITE_DONE)
-        return clv_fail(err, CLV_STATE_NOT_FOUND, "the store has no \"%.128s\"", name);
-    if (step != SQLITE_ROW)
-        return store_failed(store, "the store cannot be read", err);
-    if (generation != NULL)
-        *generation = sqlite3_column_int64(s, 1);
-    const void *p = sqlite3_column_blob(s, 0);
-    return clv_buf_append(blob, CLV_BYTES(p, (size_t)sqlite3_column_bytes(s, 0)), err);
-}
-
-/* A write of one statement, which is its own transaction: the rows it changed. */
-static clv_status write_row(clv_store *store, statement s, int *changed, clv_error *err)
-{
-    int step = sqlite3_step(s);
-    if (step == SQLITE_CONSTRAINT) {
-        *changed = 0;
-        return CLV_OK;
-    }
-    if (step != SQLITE_DONE)
-        return store_failed(store, "the store cannot be written", err);
-    *changed = sqlite3_changes(store->db);
-    return CLV_OK;
-}
-
-static clv_status put_locked(clv_store *store, const char *name, int64_t generation, clv_bytes blob,
-                             clv_error *err)
-{
-    clv_auto(statement) s = NULL;
-    int changed;
-    CLV_TRY(prepare(store,
-                    generation == 1
-                        ? "INSERT INTO state (name, generation, blob) VALUES (?1, ?2, ?3)"
-                        : "UPDATE state SET generation = ?2, blob = ?3 WHERE name = ?1 AND "
-                          "generation = ?2 - 1",
-                    &s, err));
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 2, generation);
-    bind(s, 3, blob);
-    CLV_TRY(write_row(store, s, &changed, err));
-    if (changed != 1)
-        return clv_fail(err, CLV_STATE_CONFLICT,
-                        "%.128s: expected the store to hold generation %lld, found another", name,
-                        (long long)generation - 1);
-    return CLV_OK;
-}
-
-static clv_status delete_locked(clv_store *store, const char *name, int64_t generation,
-                                clv_error *err)
-{
-    clv_auto(statement) s = NULL;
-    clv_auto(clv_buf) blob = CLV_BUF_INIT;
-    int64_t found;
-    int changed;
-    CLV_TRY(read_row(store, "SELECT blob, generation FROM state WHERE name = ?1", name, &found,
-                     &blob, err));
-    CLV_TRY(prepare(store, "DELETE FROM state WHERE name = ?1 AND generation = ?2", &s, err));
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 2, generation);
-    CLV_TRY(write_row(store, s, &changed, err));
-    if (changed != 1)
-        return clv_fail(err, CLV_STATE_CONFLICT, "%.128s: expected generation %lld, found %lld",
-                        name, (long long)generation, (long long)found);
-    return CLV_OK;
-}
-
-static clv_status list_locked(clv_store *store, const char *prefix, json_t *out, clv_error *err)
-{
-    clv_auto(statement) s = NULL;
-    CLV_TRY(prepare(store,
-                    "SELECT name, generation, length(blob) FROM state "
-                    "WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name",
-                    &s, err));
-    sqlite3_bind_text(s, 1, prefix, -1, SQLITE_STATIC);
-    int step;
-    while ((step = sqlite3_step(s)) == SQLITE_ROW) {
-        json_t *row = json_pack("{s:s, s:I, s:I}", "name", sqlite3_column_text(s, 0), "generation",
-                                (json_int_t)sqlite3_column_int64(s, 1), "size",
-                                (json_int_t)sqlite3_column_int64(s, 2));
-        if (row == NULL || json_array_append_new(out, row) != 0)
-            return clv_fail(err, CLV_NO_MEMORY, "no memory for a list");
-    }
-    return step == SQLITE_DONE ? CLV_OK : store_failed(store, "the store cannot be read", err);
-}
-
-static clv_status key_put_locked(clv_store *store, const char *name, clv_bytes blob, clv_error *err)
-{
-    clv_auto(statement) s = NULL;
-    int changed;
-    CLV_TRY(prepare(store, "INSERT INTO key (name, blob) VALUES (?1, ?2)", &s, err));
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    bind(s, 2, blob);
-    CLV_TRY(write_row(store, s, &changed, err));
-    if (changed != 1)
-        return clv_fail(err, CLV_STATE_CONFLICT,
-                        "key %.128s: expected none in the store, found one, which stays", name);
-    return CLV_OK;
 }
 
 clv_status clv_store_get(clv_store *store, const char *name, int64_t *generation, clv_buf *blob,
                          clv_error *err)
 {
-    pthread_mutex_lock(&store->lock);
-    clv_status status = read_row(store, "SELECT blob, generation FROM state WHERE name = ?1", name,
-                                 generation, blob, err);
-    pthread_mutex_unlock(&store->lock);
-    return status;
+    return store->engine->get(store->self, name, generation, blob, err);
 }
 
 clv_status clv_store_put(clv_store *store, const char *name, int64_t generation, clv_bytes blob,
                          clv_error *err)
 {
-    pthread_mutex_lock(&store->lock);
-    clv_status status = put_locked(store, name, generation, blob, err);
-    pthread_mutex_unlock(&store->lock);
-    return status;
+    return store->engine->put(store->self, name, generation, blob, err);
 }
 
 clv_status clv_store_delete(clv_store *store, const char *name, int64_t generation, clv_error *err)
 {
-    pthread_mutex_lock(&store->lock);
-    clv_status status = delete_locked(store, name, generation, err);
-    pthread_mutex_unlock(&store->lock);
-    return status;
+    return store->engine->remove(store->self, name, generation, err);
 }
 
 clv_status clv_store_list(clv_store *store, const char *prefix, json_t **out, clv_error *err)
 {
-    clv_auto(clv_json) list = json_array();
-    if (list == NULL)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for a list");
-    pthread_mutex_lock(&store->lock);
-    clv_status status = list_locked(store, prefix, list, err);
-    pthread_mutex_unlock(&store->lock);
-    CLV_TRY(status);
-    *out = list;
-    list = NULL;
-    return CLV_OK;
+    return store->engine->list(store->self, prefix, out, err);
 }
 
 clv_status clv_store_key_get(clv_store *store, const char *name, clv_buf *blob, clv_error *err)
 {
-    pthread_mutex_lock(&store->lock);
-    clv_status status =
-        read_row(store, "SELECT blob FROM key WHERE name = ?1", name, NULL, blob, err);
-    pthread_mutex_unlock(&store->lock);
-    return status;
+    return store->engine->key_get(store->self, name, blob, err);
 }
 
 clv_status clv_store_key_put(clv_store *store, const char *name, clv_bytes blob, clv_error *err)
 {
-    pthread_mutex_lock(&store->lock);
-    clv_status status = key_put_locked(store, name, blob, err);
-    pthread_mutex_unlock(&store->lock);
-    return status;
+    return store->engine->key_put(store->self, name, blob, err);
 }

@@ -1,9 +1,12 @@
 /*
- * The parent's store of sealed state and wrapped keys, over SQLite.
+ * The parent's store of sealed state and wrapped keys: one interface, two engines.
+ *
+ *     sqlite:FILE        one file on this machine: a parent of its own
+ *     etcd:CONFIG.json   a cluster that several parents share (store_etcd.c says the file's form)
  *
  * What it holds means nothing to the parent: sealed messages and CiphertextBlobs. What it promises
  * is durability (an acknowledged put survives a crash at any instant) and compare-and-swap on the
- * generation. One writer at a time; a handle may be shared by threads.
+ * generation, by every engine alike. A handle may be shared by threads.
  */
 #ifndef CLV_PARENT_STORE_H
 #define CLV_PARENT_STORE_H
@@ -12,7 +15,9 @@
 
 typedef struct clv_store clv_store;
 
-/* "sqlite:FILE". CLV_STORE_FAILED: the file is no store of ours, or is damaged. */
+/* CLV_STORE_FAILED: what is there is no store of ours, or is damaged. Every function may fail with
+ * CLV_STORE_UNAVAILABLE: the engine cannot be reached or has no majority; a put that fails so may
+ * or may not have happened, and the generation that a get finds then tells which. */
 CLV_NODISCARD clv_status clv_store_open(const char *address, clv_store **out, clv_error *err);
 void clv_store_free(clv_store **store);
 

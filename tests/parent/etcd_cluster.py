@@ -1,0 +1,106 @@
+"""A cluster of etcd's own servers on loopback, with TLS and client certificates."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+import ssl
+
+BINARY = shutil.which("etcd")
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+class Cluster:
+    def __init__(self, directory: pathlib.Path, members: int):
+        self.dir = directory
+        self.make_certificates()
+        ports = free_ports(2 * members)
+        self.client, self.peer = ports[:members], ports[members:]
+        self.process: list = [None] * members
+        for i in range(members):
+            self.start(i)
+        self.config = directory / "etcd.json"
+        self.write_config(self.config, self.client)
+        for port in self.client:
+            self.wait(port)
+
+    def make_certificates(self):
+        def openssl(*arguments, text=None):
+            subprocess.run(["openssl", *arguments], cwd=self.dir, check=True, capture_output=True,
+                           input=text)
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
+                "-subj", "/CN=test root")
+        (self.dir / "ext").write_text("subjectAltName=IP:127.0.0.1\n"
+                                      "extendedKeyUsage=serverAuth,clientAuth\n")
+        for name in ("server", "client"):
+            openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
+                    f"/CN={name}")
+            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+                    "-CAcreateserial", "-days", "2", "-extfile", "ext", "-out", f"{name}.pem")
+
+    def start(self, i: int):
+        tls = {"cert-file": "server.pem", "key-file": "server.key", "trusted-ca-file": "ca.pem"}
+        options = {
+            "name": f"m{i}", "data-dir": f"m{i}", "log-level": "error",
+            "listen-client-urls": f"https://127.0.0.1:{self.client[i]}",
+            "advertise-client-urls": f"https://127.0.0.1:{self.client[i]}",
+            "listen-peer-urls": f"https://127.0.0.1:{self.peer[i]}",
+            "initial-advertise-peer-urls": f"https://127.0.0.1:{self.peer[i]}",
+            "initial-cluster": ",".join(f"m{j}=https://127.0.0.1:{port}"
+                                        for j, port in enumerate(self.peer)),
+            **tls, **{f"peer-{k}": v for k, v in tls.items()},
+        }
+        with open(self.dir / f"m{i}.log", "ab") as log:
+            self.process[i] = subprocess.Popen(
+                [BINARY, *(f"--{k}={v}" for k, v in options.items()), "--client-cert-auth",
+                 "--peer-client-cert-auth"], cwd=self.dir, stdout=log, stderr=log)
+
+    def write_config(self, path, ports, **more):
+        path.write_text(json.dumps({
+            "endpoints": [f"https://127.0.0.1:{port}" for port in ports], "prefix": "test/",
+            "ca_file": str(self.dir / "ca.pem"), "cert_file": str(self.dir / "client.pem"),
+            "key_file": str(self.dir / "client.key"), **more}))
+
+    def wait(self, port: int, seconds: float = 60):
+        context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
+        context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                url = f"https://127.0.0.1:{port}/health"
+                with urllib.request.urlopen(url, timeout=2, context=context) as answer:
+                    if json.load(answer)["health"] == "true":
+                        return
+            except OSError:
+                pass
+            assert time.monotonic() < deadline, (self.dir / "m0.log").read_text()
+            time.sleep(0.1)
+
+    def kill(self, i: int):
+        self.process[i].kill()
+        self.process[i].wait()
+
+    def cut_off(self, i: int):
+        """The member stops answering without closing a connection, as behind a partition."""
+        self.process[i].send_signal(signal.SIGSTOP)
+
+    def restore(self, i: int):
+        self.process[i].send_signal(signal.SIGCONT)
+
+    def close(self):
+        for process in self.process:
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()

@@ -1,0 +1,145 @@
+"""The store's promises, kept by etcd's own servers with TLS and client certificates, and what a
+cluster adds: several parents, members that die and members that are cut off.
+"""
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from etcd_cluster import BINARY, Cluster
+from store_promises import Promises, Refused, StoreCase
+
+WRITERS = 8
+
+
+class Etcd(Promises, StoreCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster_dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-etcd-"))
+        cls.cluster = Cluster(cls.cluster_dir, 1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.close()
+        shutil.rmtree(cls.cluster_dir, ignore_errors=True)
+
+    @property
+    def store(self):
+        return f"etcd:{self.cluster.config}"
+
+    def test_without_a_client_certificate_nothing_is_got(self):
+        self.stop(self.process)
+        path = self.dir / "no-cert.json"
+        self.cluster.write_config(path, self.cluster.client)
+        path.write_text(path.read_text().replace('"cert_file"', '"x"').replace('"key_file"', '"y"'))
+        process = self.spawn("serve", "--services", f"unix:{self.dir}/s", "--relay",
+                             f"unix:{self.dir}/r=h:1", "--store", f"etcd:{path}", "--credentials",
+                             "env", ready=False)
+        self.assertEqual(process.wait(20), 3)
+        self.assertIn("json-unknown", self.log.read_text())
+        path.write_text('{"endpoints": ["https://127.0.0.1:%d"], "ca_file": "%s"}' % (
+            self.cluster.client[0], self.cluster_dir / "ca.pem"))
+        self.serve(f"etcd:{path}")
+        self.refused("store-unavailable", "state.get", name="a")
+
+    def test_a_malformed_configuration_is_refused_with_its_place(self):
+        self.stop(self.process)
+        path = self.dir / "bad.json"
+        for text, expected in (("", "JSON"), ("{}", "endpoints"), ('{"endpoints": []}', "endpoints"),
+                               ('{"endpoints": ["h:1"]}', "endpoints[0]"),
+                               ('{"endpoints": ["http://h:1"], "cert_file": "c"}', "key_file"),
+                               ('{"endpoints": ["http://h:1"], "prefix": 3}', "prefix")):
+            with self.subTest(text=text):
+                path.write_text(text)
+                process = self.spawn("serve", "--services", f"unix:{self.dir}/s", "--relay",
+                                     f"unix:{self.dir}/r=h:1", "--store", f"etcd:{path}",
+                                     "--credentials", "env", ready=False)
+                self.assertEqual(process.wait(20), 3)
+                self.assertIn(expected, self.log.read_text())
+
+
+class Fleet(StoreCase):
+    """Two parents before a cluster of three; the writers are the enclaves' side of the channel."""
+
+    def setUp(self):
+        super().setUp()
+        self.cluster = Cluster(self.dir, 3)
+        self.addCleanup(self.cluster.close)
+        self.parents = []
+        for i in range(2):
+            self.serve(f"etcd:{self.cluster.config}", name=f"services{i}")
+            self.parents.append(self.services)
+
+    def write(self, i: int):
+        """Put generation after generation; after an answer that says neither, look."""
+        name, generation = f"agent{i}", 0
+        while not self.stop_writing.is_set():
+            parent = self.parents[(i + generation) % 2]
+            try:
+                if self.unsure.get(i):
+                    found, data = self.get(name, services=parent)
+                    self.assertIn(found, (generation, generation + 1))
+                    self.assertEqual(data, b"%d:%d" % (i, found))
+                    generation, self.unsure[i] = found, False
+                    continue
+                self.put(name, generation + 1, b"%d:%d" % (i, generation + 1), services=parent)
+                generation += 1
+            except Refused as refused:
+                if refused.code == "state-not-found" and generation == 0:
+                    self.unsure[i] = False
+                elif refused.code == "store-unavailable":
+                    self.unsure[i] = True
+                else:
+                    self.wrong.append(f"{name} {generation}: {refused.code}: {refused}")
+                    return
+            except AssertionError as wrong:
+                self.wrong.append(str(wrong))
+                return
+            self.acknowledged[i] = generation
+
+    def test_nothing_acknowledged_is_lost_while_members_die_and_are_cut_off(self):
+        self.stop_writing, self.unsure, self.wrong = threading.Event(), {}, []
+        self.acknowledged = [0] * WRITERS
+        threads = [threading.Thread(target=self.write, args=(i,)) for i in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for pause, act in ((2, lambda: self.cluster.kill(0)), (6, lambda: self.cluster.start(0)),
+                           (4, lambda: self.cluster.cut_off(1)),
+                           (8, lambda: self.cluster.restore(1)), (2, self.stop_writing.set)):
+            before = list(self.acknowledged)
+            time.sleep(pause)
+            self.assertEqual(self.wrong, [])
+            act()
+        for thread in threads:
+            thread.join(60)
+        self.assertEqual(self.wrong, [])
+        self.assertNotEqual(before, self.acknowledged, "no progress at the end")
+        self.cluster.wait(self.cluster.client[0])
+        for i, generation in enumerate(self.acknowledged):
+            found, data = self.get(f"agent{i}")
+            self.assertIn(found, (generation, generation + 1) if self.unsure.get(i)
+                          else (generation,))
+            self.assertEqual(data, b"%d:%d" % (i, found))
+            self.assertGreater(generation, 5)
+
+    def test_a_minority_says_that_it_is_unavailable_and_recovers(self):
+        self.put("a", 1, b"1")
+        self.cluster.kill(0)
+        self.cluster.kill(1)
+        self.refused("store-unavailable", "state.put", b"2", name="a", generation=2)
+        self.refused("store-unavailable", "state.get", name="a")
+        self.cluster.start(0)
+        self.cluster.wait(self.cluster.client[0])
+        found, data = self.get("a")
+        self.assertIn((found, data), ((1, b"1"), (2, b"2")))
+        self.put("a", found + 1, b"3")
+
+
+if __name__ == "__main__":
+    if BINARY is None:
+        print("etcd is not installed: skipped")
+        sys.exit(77)
+    unittest.main()
