@@ -81,12 +81,12 @@ void clv_voucher_free(clv_voucher **voucher);
 
 /*
  * Work ahead, so that no request waits for a key or a document: one thread of this gate keeps
- * `keys` RSA keys ready, each used once, and after each GenerateDataKey (the operation that a
- * service repeats word for word) a voucher for the next one. Vouchers made ahead are held in memory
- * only, at most `vouchers` of them, under SHA-384(verified PCRs || operation): any other parameter
- * misses them, taking one removes it, and those that nobody takes are wiped when half of their life
- * is over (R9). Without this call there is no thread, and every key is made when it is needed. The
- * thread ends in clv_gate_free(). At most once for a gate.
+ * `keys` RSA keys ready, each used once, and, for an operation that was asked for twice in a row or
+ * nearly so, a voucher for the next time. Vouchers made ahead are held in memory only, at most
+ * `vouchers` of them, under SHA-384(verified PCRs || operation): any other parameter misses them,
+ * taking one removes it, and those that nobody takes are wiped when half of their life is over
+ * (R9). Without this call there is no thread, and every key is made when it is needed. The thread
+ * ends in clv_gate_free(). At most once for a gate.
  */
 #define CLV_AHEAD_KEYS_MAX     16
 #define CLV_AHEAD_VOUCHERS_MAX 16

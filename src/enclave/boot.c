@@ -9,6 +9,10 @@
 #define SERVICES_TIMEOUT 10000 /* ms, for one call to the parent */
 #define RETRY_MS         250
 
+/* What the gate holds ready: a burst of requests, and the operations that agents repeat. */
+#define KEYS_AHEAD     4
+#define VOUCHERS_AHEAD 4
+
 static clv_status read_policy(const char *path, clv_policy **out, clv_error *err)
 {
     clv_auto(clv_buf) text = CLV_BUF_INIT;
@@ -81,6 +85,7 @@ static clv_status prove_identity(clv_enclave *enclave, clv_error *err)
     CLV_TRY(clv_gate_open(enclave->nsm, enclave->policy, clv_buf_bytes(&baseline.text),
                           clv_buf_bytes(&baseline.signature), &enclave->clock, &enclave->gate,
                           err));
+    CLV_TRY(clv_gate_work_ahead(enclave->gate, KEYS_AHEAD, VOUCHERS_AHEAD, err));
     const clv_identity *identity = clv_gate_identity(enclave->gate);
     clv_log(CLV_LOG_INFO, "boot.verified", NULL, "this is %s, release \"%s\"%s, module %s",
             enclave->policy->enclave, identity->release,

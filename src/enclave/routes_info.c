@@ -69,10 +69,20 @@ static clv_status values_text(clv_enclave *enclave, clv_buf *out, clv_error *err
         {"claviger_vouchers_expired_total", "counter", "Vouchers expired unused.", gate.expired},
         {"claviger_vouchers_mismatched_total", "counter",
          "Vouchers presented with another operation.", gate.mismatched},
+        {"claviger_voucher_keys_pooled_total", "counter", "RSA keys taken from the pool.",
+         gate.keys_pooled},
+        {"claviger_voucher_keys_made_total", "counter", "RSA keys made while a request waited.",
+         gate.keys_made},
+        {"claviger_voucher_keys_ready", "gauge", "RSA keys in the pool.", gate.keys_ready},
+        {"claviger_vouchers_ahead_taken_total", "counter", "Vouchers given out that were ready.",
+         gate.ahead_taken},
+        {"claviger_vouchers_ahead_missed_total", "counter", "Vouchers that had to be made.",
+         gate.ahead_missed},
+        {"claviger_vouchers_ahead_ready", "gauge", "Vouchers that are ready.", gate.ahead_ready},
         {"claviger_clock_backwards_total", "counter", "Attested times that went backwards.",
-         enclave->clock.backwards},
+         gate.clock_backwards},
         {"claviger_clock_jumped_total", "counter", "Attested times that jumped ahead.",
-         enclave->clock.jumped},
+         gate.clock_jumped},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
         CLV_TRY(

@@ -114,15 +114,29 @@ clv_status clv_gate_work_ahead(clv_gate *gate, size_t keys, size_t vouchers, clv
     return CLV_OK;
 }
 
-/* One that is wanted twice is prepared twice: there may be two callers. */
-void clv_ahead_want(clv_gate *gate, const clv_operation *operation)
+/* With the lock. Whether the id was among the recent ones, which it is from now on. */
+static bool was_recent(clv_ahead *ahead, const uint8_t id[CLV_AHEAD_ID_SIZE])
+{
+    for (size_t i = 0; i < CLV_AHEAD_RECENT; i++) {
+        if (memcmp(ahead->recent[i], id, CLV_AHEAD_ID_SIZE) == 0)
+            return true;
+    }
+    memcpy(ahead->recent[ahead->recent_next], id, CLV_AHEAD_ID_SIZE);
+    ahead->recent_next = (ahead->recent_next + 1) % CLV_AHEAD_RECENT;
+    return false;
+}
+
+void clv_ahead_note(clv_gate *gate, const uint8_t id[CLV_AHEAD_ID_SIZE],
+                    const clv_operation *operation)
 {
     clv_ahead *ahead = &gate->ahead;
     clv_auto(clv_operation) copy = CLV_OPERATION_INIT;
-    if (!ahead->running || clv_operation_copy(operation, &copy, NULL) != CLV_OK)
+    if (!ahead->running)
         return;
     pthread_mutex_lock(&ahead->lock);
-    if (ahead->wanted_count + ahead->entry_count < ahead->entry_max) {
+    /* One that is wanted twice is prepared twice: there may be two callers. */
+    if (was_recent(ahead, id) && ahead->wanted_count + ahead->entry_count < ahead->entry_max &&
+        clv_operation_copy(operation, &copy, NULL) == CLV_OK) {
         ahead->wanted[ahead->wanted_count++] = copy;
         copy = (clv_operation)CLV_OPERATION_INIT;
         pthread_cond_signal(&ahead->wake);

@@ -10,6 +10,8 @@
 #include <claviger/gate.h>
 
 #define CLV_AHEAD_ID_SIZE 48
+/* How many operations back one counts as asked for again. */
+#define CLV_AHEAD_RECENT 16
 
 typedef struct clv_ahead {
     pthread_mutex_t lock; /* protects every member below but the thread itself */
@@ -25,6 +27,8 @@ typedef struct clv_ahead {
     size_t entry_count, entry_max;
     clv_operation wanted[CLV_AHEAD_VOUCHERS_MAX]; /* to be vouched for by the thread */
     size_t wanted_count;
+    uint8_t recent[CLV_AHEAD_RECENT][CLV_AHEAD_ID_SIZE]; /* what was asked for last, a ring */
+    size_t recent_next;
 } clv_ahead;
 
 void clv_ahead_init(clv_ahead *ahead);
@@ -46,7 +50,11 @@ void clv_cache_put(clv_ahead *ahead, const uint8_t id[CLV_AHEAD_ID_SIZE], clv_vo
 /* Wipes those with too little life left to be worth giving out. How many remain. With the lock. */
 size_t clv_cache_sweep(clv_ahead *ahead);
 
-/* Tell the thread that an operation will be asked for again. Does nothing without a thread. */
-void clv_ahead_want(clv_gate *gate, const clv_operation *operation);
+/*
+ * Note that this operation was asked for. When it was before, not long ago, it will be again: the
+ * thread prepares a voucher. Does nothing without a thread.
+ */
+void clv_ahead_note(clv_gate *gate, const uint8_t id[CLV_AHEAD_ID_SIZE],
+                    const clv_operation *operation);
 
 #endif

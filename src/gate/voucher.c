@@ -110,8 +110,7 @@ clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *operation, clv_vo
         return status;
     }
     clv_voucher *ahead = clv_cache_take(&gate->ahead, id);
-    if (operation->action == CLV_GENERATE_DATA_KEY)
-        clv_ahead_want(gate, operation);
+    clv_ahead_note(gate, id, operation);
     if (ahead == NULL) {
         gate->counters.ahead_missed++;
         return make(gate, operation, out, err);
