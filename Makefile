@@ -1,5 +1,5 @@
 # The two commands of a newcomer, and the ones behind them. Meson does the building.
-.PHONY: all demo check check-qemu bench deps build clean
+.PHONY: all demo check check-mutants check-qemu bench deps build clean
 all: build
 
 demo: build
@@ -7,6 +7,9 @@ demo: build
 
 check: deps
 	tools/check
+
+check-mutants: deps
+	tests/mutants/check.py
 
 check-qemu: build
 	tools/check-qemu
