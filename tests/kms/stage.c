@@ -33,7 +33,7 @@ static EVP_PKEY *recipient_of(const json_t *request)
     return key;
 }
 
-static void make_body(void *with, clv_bytes request, clv_buf *body)
+void stage_make_body(void *with, clv_bytes request, clv_buf *body)
 {
     const stage *s = with;
     static const cms_shape shape = {0};
@@ -116,7 +116,7 @@ void stage_open(stage *s, const stage_options *options)
         .max_version = options->max_version,
         .script = answer_always,
         .script_length = 1,
-        .make_body = make_body,
+        .make_body = stage_make_body,
         .with = s};
     tls_server_start(&s->server, &server);
     tls_ca_drop(&stranger);

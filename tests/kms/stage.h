@@ -37,7 +37,7 @@ typedef struct stage_options {
     const char *host; /* of the certificate */
     int64_t not_before, not_after;
     int max_version;
-    int timeout_ms;     /* of the client; 0: 5000 */
+    int timeout_ms;     /* of the client; 0: 30000 */
     const char *region; /* of the client */
     const char *endpoint;
     bool no_credentials, fresh;
@@ -52,6 +52,10 @@ void stage_operation(clv_kms_action action, clv_operation *out);
 
 /* Credentials that differ by this number, so that the server can tell which were used. */
 void stage_set_credentials(stage *s, unsigned number, uint64_t expires_ms);
+
+/* What a KMS would answer to this request, whatever its operation: a make_body. `with` is a stage.
+ */
+void stage_make_body(void *with, clv_bytes request, clv_buf *body);
 
 /* Vouch and call once. */
 clv_status stage_call(stage *s, clv_kms_action action, clv_kms_answer *answer,
