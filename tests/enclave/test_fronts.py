@@ -1,36 +1,11 @@
-"""The front ends that speak other projects' calls, with raw requests and a published client."""
+"""The front ends that speak other projects' calls, and kmstool_enclave_cli."""
 import base64
 import contextlib
 import json
-import shutil
-import subprocess
 import unittest
 
 from common import Case, policy_of  # also finds tests/lib
 from claviger_stack import UnixConnection
-
-# The SDK calls the curves optional, and loads them all the same.
-DSTACK_SDK = ["@phala/dstack-sdk@0.5.8", "@noble/curves@1"]
-
-NODE = """
-const { DstackClient } = require('@phala/dstack-sdk');
-(async () => {
-  const client = new DstackClient(process.argv[1]);
-  const hex = (bytes) => Buffer.from(bytes).toString('hex');
-  const out = { reachable: await client.isReachable() };
-  const one = await client.getKey('wallet/eth', 'pay');
-  out.key = hex(one.key);
-  out.chain = one.signature_chain.length;
-  out.again = hex((await client.getKey('wallet/eth', 'pay')).key);
-  out.purpose = hex((await client.getKey('wallet/eth', 'other')).key);
-  out.ed25519 = hex((await client.getKey('wallet/eth', 'pay', 'ed25519')).key);
-  out.quote = (await client.getQuote(Buffer.from('hello'))).quote;
-  out.info = await client.info();
-  out.denied = await client.getQuote(Buffer.alloc(65)).then(() => '', (e) => e.message);
-  console.log(JSON.stringify(out));
-})().catch((e) => { console.error(e); process.exit(1); });
-"""
-
 
 class Fronts(Case):
     @classmethod
@@ -82,29 +57,6 @@ class Fronts(Case):
                              ("dstack.sock", "/v1/keys/derive")):
             status, answer = self.front(socket, path, {})
             self.assertEqual((status, answer["code"]), (404, "api-route"))
-
-    def test_the_published_dstack_sdk_runs_unchanged(self):
-        npm, node = shutil.which("npm"), shutil.which("node")
-        if npm is None or node is None:
-            self.skipTest("npm and node are not installed")
-        installed = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix",
-             str(self.stack.dir), *DSTACK_SDK], capture_output=True, timeout=120, check=False)
-        if installed.returncode != 0:
-            self.skipTest("the npm registry cannot be reached")
-        done = subprocess.run([node, "-e", NODE, str(self.stack.dir / "dstack.sock")],
-                              cwd=self.stack.dir, capture_output=True, text=True, timeout=60,
-                              check=False)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        out = json.loads(done.stdout)
-        self.assertTrue(out["reachable"])
-        self.assertEqual((out["key"], out["chain"]), (out["again"], 0))
-        self.assertEqual(len({out["key"], out["purpose"], out["ed25519"]}), 3)
-        self.assertEqual(out["info"]["tcb_info"]["mrtd"], self.stack.pcrs["0"])
-        self.assertTrue(out["denied"])
-        document = self.stack.dir / "quote.bin"
-        document.write_bytes(bytes.fromhex(out["quote"]))
-        self.stack.run("claviger", "inspect", str(document))
 
 
 class Kmstool(Case):
