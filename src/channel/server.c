@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/log.h>
 
 struct clv_server {
@@ -17,12 +18,13 @@ struct clv_server {
     int idle_ms;
     size_t max_connections;
     pthread_t acceptor;
-    pthread_mutex_t lock; /* protects slots: fds and which are in use */
+    pthread_mutex_t lock; /* protects slots and how many are in use */
     pthread_cond_t freed; /* a slot was given back */
     size_t used;
     struct slot {
         clv_server *server;
-        int fd; /* -1: free */
+        int fd;            /* -1: free */
+        uint64_t until_ms; /* when the call under way must be over; 0: between calls */
     } * slot;
 };
 
@@ -46,12 +48,32 @@ static clv_status serve_call(clv_server *server, int fd, clv_error *err)
     return clv_call_answer(fd, answer.json, clv_buf_bytes(&answer.data), err);
 }
 
+static void set_until(struct slot *slot, uint64_t until_ms)
+{
+    pthread_mutex_lock(&slot->server->lock);
+    slot->until_ms = until_ms;
+    pthread_mutex_unlock(&slot->server->lock);
+}
+
+/* The time of a call runs from its first byte. */
+static clv_status wait_and_serve(struct slot *slot, clv_error *err)
+{
+    clv_server *server = slot->server;
+    struct pollfd wait = {.fd = slot->fd, .events = POLLIN};
+    if (poll(&wait, 1, server->idle_ms) == 0)
+        return clv_fail(err, CLV_DEADLINE, "the peer was silent between calls");
+    set_until(slot, clv_monotonic_ms() + (uint64_t)server->idle_ms * CLV_CALL_IDLES);
+    clv_status status = serve_call(server, slot->fd, err);
+    set_until(slot, 0);
+    return status;
+}
+
 static void *run_connection(void *argument)
 {
     struct slot *slot = argument;
     clv_server *server = slot->server;
     clv_error err = {.code = CLV_OK};
-    while (serve_call(server, slot->fd, &err) == CLV_OK)
+    while (wait_and_serve(slot, &err) == CLV_OK)
         continue;
     if (err.code != CLV_CLOSED)
         clv_log_failure(CLV_LOG_INFO, "connection.dropped", NULL, &err);
@@ -73,6 +95,7 @@ static void start_connection(clv_server *server, int fd)
     while (slot->fd >= 0)
         slot++;
     slot->fd = fd;
+    slot->until_ms = 0;
     server->used++;
     if (clv_socket_timeout(fd, server->idle_ms, NULL) == CLV_OK &&
         pthread_create(&thread, NULL, run_connection, slot) == 0) {
@@ -84,17 +107,37 @@ static void start_connection(clv_server *server, int fd)
     server->used--;
 }
 
+/* A peer that is never silent for long and never done holds its slot for so long and no longer. */
+static void drop_overdue(clv_server *server)
+{
+    uint64_t now = clv_monotonic_ms();
+    pthread_mutex_lock(&server->lock);
+    for (size_t i = 0; i < server->max_connections; i++) {
+        struct slot *slot = &server->slot[i];
+        if (slot->fd < 0 || slot->until_ms == 0 || now < slot->until_ms)
+            continue;
+        slot->until_ms = 0;
+        clv_log(CLV_LOG_INFO, "connection.overdue", NULL, "a call took longer than %d ms",
+                server->idle_ms * CLV_CALL_IDLES);
+        shutdown(slot->fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&server->lock);
+}
+
 static void *run_acceptor(void *argument)
 {
     clv_server *server = argument;
+    int look_ms = server->idle_ms < 1000 ? server->idle_ms : 1000;
     struct pollfd wait[] = {{.fd = server->listen_fd, .events = POLLIN},
                             {.fd = server->stop_fd, .events = POLLIN}};
     for (;;) {
-        if (poll(wait, 2, -1) < 0 && errno != EINTR)
+        int ready = poll(wait, 2, look_ms);
+        if (ready < 0 && errno != EINTR)
             return NULL;
-        if (wait[1].revents != 0)
+        if (ready > 0 && wait[1].revents != 0)
             return NULL;
-        if (wait[0].revents == 0)
+        drop_overdue(server);
+        if (ready <= 0 || wait[0].revents == 0)
             continue;
         int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
@@ -122,7 +165,7 @@ clv_status clv_server_start(int listen_fd, size_t max_connections, int idle_ms,
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a server");
     }
     for (size_t i = 0; i < max_connections; i++)
-        slot[i] = (struct slot){server, -1};
+        slot[i] = (struct slot){server, -1, 0};
     *server = (clv_server){.handler = handler,
                            .context = context,
                            .listen_fd = listen_fd,

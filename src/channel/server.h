@@ -17,7 +17,13 @@ typedef clv_status (*clv_call_handler)(void *context, const clv_message *call, c
 
 typedef struct clv_server clv_server;
 
-/* Takes over listen_fd. Runs at most max_connections threads; idle_ms closes silent peers. */
+/* A call may take this many times idle_ms in all, the handler's own time included. */
+#define CLV_CALL_IDLES 4
+
+/*
+ * Takes over listen_fd. Runs at most max_connections threads. A peer that is silent for idle_ms is
+ * dropped; so is one whose call, however busily it is sent, read or answered, takes too long.
+ */
 CLV_NODISCARD clv_status clv_server_start(int listen_fd, size_t max_connections, int idle_ms,
                                           clv_call_handler handler, void *context, clv_server **out,
                                           clv_error *err);

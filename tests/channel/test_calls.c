@@ -110,7 +110,6 @@ static void each_call_on_the_wire_has_its_verdict(void **state)
     for (size_t i = 0; i < ROWS(call_table); i++) {
         clv_auto(clv_fd) fd = -1;
         clv_auto(clv_fd) peer = -1;
-        clv_auto(clv_buf) wire = CLV_BUF_INIT;
         clv_auto(clv_message) call = CLV_MESSAGE_INIT;
         clv_error fault = {.code = CLV_OK};
         connect_pair(&fd, &peer);
@@ -264,6 +263,28 @@ static void idle_peers_are_dropped_and_then_service_resumes(void **state)
     clv_server_free(&s.server);
 }
 
+/* Frames of one byte of data, each well within the idle time, for ever. */
+static void a_peer_that_is_never_silent_and_never_done_is_dropped(void **state)
+{
+    (void)state;
+    stage s;
+    clv_auto(clv_fd) slow = -1;
+    start_server(&s, 1, 200);
+    assert_ok(clv_dial(&s.bound, 5000, &slow, err));
+    assert_ok(clv_frame_write(slow, CLV_FRAME_CALL, clv_bytes_of("{}"), err));
+    int frames = 0;
+    while (frames < 200 &&
+           clv_frame_write(slow, CLV_FRAME_DATA, clv_bytes_of("x"), NULL) == CLV_OK) {
+        usleep(50000);
+        frames++;
+    }
+    assert_in_range(frames, 200 * CLV_CALL_IDLES / 50 / 2, 100);
+    usleep(200000); /* the slot is given back once its thread has seen the end */
+    clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
+    assert_ok(call_once(&s, NULL, clv_bytes_of("x"), &answer, err));
+    clv_server_free(&s.server);
+}
+
 static void a_flood_beyond_the_slots_is_refused_at_once(void **state)
 {
     (void)state;
@@ -293,6 +314,7 @@ int main(void)
         cmocka_unit_test(a_server_answers_data_of_every_size),
         cmocka_unit_test(a_failed_call_travels_with_its_code),
         cmocka_unit_test(idle_peers_are_dropped_and_then_service_resumes),
+        cmocka_unit_test(a_peer_that_is_never_silent_and_never_done_is_dropped),
         cmocka_unit_test(a_flood_beyond_the_slots_is_refused_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
