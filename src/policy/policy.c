@@ -160,6 +160,21 @@ static clv_status read_member_text(clv_json_reader *r, const char *name, size_t 
     return clv_text_dup(clv_bytes_of(text), out, err);
 }
 
+/* https://HOST[:PORT]: nothing that a URL parser could read another host out of. */
+static bool is_endpoint(const char *url)
+{
+    static const char scheme[] = "https://";
+    if (strncmp(url, scheme, sizeof scheme - 1) != 0)
+        return false;
+    const char *host = url + sizeof scheme - 1;
+    size_t n = strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789.-");
+    const char *port = host + n;
+    if (n == 0 || *port == '\0')
+        return n > 0;
+    size_t digits = strspn(port + 1, "0123456789");
+    return *port == ':' && digits > 0 && digits <= 5 && port[1 + digits] == '\0';
+}
+
 static clv_status read_kms(const json_t *json, clv_policy *out, clv_error *err)
 {
     clv_json_reader r;
@@ -168,8 +183,10 @@ static clv_status read_kms(const json_t *json, clv_policy *out, clv_error *err)
     CLV_TRY(read_member_text(&r, "endpoint", ENDPOINT_MAX, &out->kms_endpoint, err));
     CLV_TRY(read_member_text(&r, "ca_file", PATH_SIZE_MAX, &out->kms_ca_file, err));
     CLV_TRY(clv_json_done(&r, err));
-    if (strncmp(out->kms_endpoint, "https://", 8) != 0)
-        return clv_fail(err, CLV_POLICY_FORMAT, "kms.endpoint: expected https://…, found \"%.60s\"",
+    if (!is_endpoint(out->kms_endpoint))
+        return clv_fail(err, CLV_POLICY_FORMAT,
+                        "kms.endpoint: expected https://HOST or https://HOST:PORT, in lower case, "
+                        "found \"%.60s\"",
                         out->kms_endpoint);
     if (out->kms_ca_file[0] != '/')
         return clv_fail(err, CLV_POLICY_FORMAT,

@@ -99,6 +99,16 @@ static const struct {
      "kms.region"},
     {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"http://x\",\"ca_file\":\"/x\"}"),
      CLV_POLICY_FORMAT, "kms.endpoint"},
+    {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"https://\",\"ca_file\":\"/x\"}"),
+     CLV_POLICY_FORMAT, "kms.endpoint"},
+    {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"https://a@b\",\"ca_file\":\"/x\"}"),
+     CLV_POLICY_FORMAT, "kms.endpoint"},
+    {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"https://a/b\",\"ca_file\":\"/x\"}"),
+     CLV_POLICY_FORMAT, "kms.endpoint"},
+    {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"https://a:\",\"ca_file\":\"/x\"}"),
+     CLV_POLICY_FORMAT, "kms.endpoint"},
+    {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"https://a:1x\",\"ca_file\":\"/x\"}"),
+     CLV_POLICY_FORMAT, "kms.endpoint"},
     {WITH_KMS("{\"region\":\"us-east-1\",\"endpoint\":\"https://x\",\"ca_file\":\"x\"}"),
      CLV_POLICY_FORMAT, "kms.ca_file"},
     {WITH_KMS("{\"region\":\"eu-west-1\",\"endpoint\":\"https://x\",\"ca_file\":\"/x\"}"),
@@ -232,6 +242,13 @@ static void a_register_that_identifies_nobody_fills_no_template(void **state)
     clv_auto(clv_context) context = CLV_CONTEXT_INIT;
     memset(identity.pcrs.value[8], 0, CLV_PCR_SIZE);
     assert_code(clv_policy_resolve_context(policy, &policy->key[0], &identity, &context, err),
+                CLV_ATT_PCR_ZERO);
+    clv_auto_ptr(clv_policy) whole =
+        parse(WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],"
+                       "\"encryption_context\":{\"a\":\"${pcrs}\"}}"));
+    clv_identity debug = identity_of(whole);
+    memset(debug.pcrs.value[1], 0, CLV_PCR_SIZE);
+    assert_code(clv_policy_resolve_context(whole, &whole->key[0], &debug, &context, err),
                 CLV_ATT_PCR_ZERO);
     identity.pcrs.present = 7;
     assert_code(clv_policy_resolve_context(policy, &policy->key[0], &identity, &context, err),
