@@ -111,6 +111,7 @@ static void each_call_on_the_wire_has_its_verdict(void **state)
         clv_auto(clv_fd) fd = -1;
         clv_auto(clv_fd) peer = -1;
         clv_auto(clv_message) call = CLV_MESSAGE_INIT;
+        clv_auto(clv_buf) wire = CLV_BUF_INIT;
         clv_error fault = {.code = CLV_OK};
         connect_pair(&fd, &peer);
         assert_ok(clv_hex_decode(clv_bytes_of(call_table[i].wire), &wire, err));
