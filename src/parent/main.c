@@ -235,6 +235,8 @@ static clv_status serve(const arguments *a, clv_error *err)
     clv_auto(clv_json) ready = json_object();
     const char *store;
     clv_signals_block();
+    /* A file that may not grow is a write that fails, not the end of the store. */
+    signal(SIGXFSZ, SIG_IGN);
     CLV_TRY(read_parent(a, &parent, &r, err));
     CLV_TRY(need(a, STORE, &store, err));
     CLV_TRY(clv_store_open(store, &r.store, err));
