@@ -23,6 +23,8 @@
 #define CLV_POLICY_PCR        16
 #define CLV_MEASURED_FILE_MAX ((size_t)16 * 1024 * 1024)
 
+#define CLV_PREDECESSORS_MAX 8
+
 typedef struct clv_cache_limits {
     uint32_t max_age_s; /* 0: no caching (R14) */
     uint32_t max_messages;
@@ -35,6 +37,9 @@ typedef struct clv_policy_key {
     uint32_t actions;    /* bit per clv_kms_action */
     clv_context context; /* templates as written; resolved by clv_policy_resolve_context */
     clv_cache_limits cache;
+    /* Contexts of older releases' policies, under which state may still be opened, never sealed. */
+    clv_context predecessor[CLV_PREDECESSORS_MAX];
+    size_t predecessor_count;
 } clv_policy_key;
 
 typedef struct clv_policy_agent {

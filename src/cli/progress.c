@@ -25,20 +25,37 @@ static void draw_bar(uint64_t done, uint64_t total)
     fprintf(stderr, "] %3u%% ", done < total ? (unsigned)(done * 100 / total) : 100);
 }
 
+/* Whether a bar is due; its line is begun then. */
+static bool begin_line(clv_progress *progress, uint64_t now)
+{
+    if (now < progress->shown_ms + REDRAW_MS || isatty(STDERR_FILENO) == 0)
+        return false;
+    fprintf(stderr, "\r%s ", progress->what);
+    progress->shown_ms = now;
+    progress->shown = true;
+    return true;
+}
+
 void clv_progress_show(clv_progress *progress, uint64_t done)
 {
     uint64_t now = clv_monotonic_ms();
-    if (now < progress->shown_ms + REDRAW_MS || isatty(STDERR_FILENO) == 0)
+    if (!begin_line(progress, now))
         return;
     double seconds = (double)(now - progress->started_ms) / 1000;
-    fprintf(stderr, "\r%s ", progress->what);
     if (progress->total > 0)
         draw_bar(done, progress->total);
     fprintf(stderr, "%.1f MiB, %.0f MiB/s\033[K", (double)done / MEBIBYTE,
             (double)done / MEBIBYTE / seconds);
     fflush(stderr);
-    progress->shown_ms = now;
-    progress->shown = true;
+}
+
+void clv_progress_count(clv_progress *progress, uint64_t done, uint64_t total)
+{
+    if (!begin_line(progress, clv_monotonic_ms()))
+        return;
+    draw_bar(done, total);
+    fprintf(stderr, "%llu of %llu\033[K", (unsigned long long)done, (unsigned long long)total);
+    fflush(stderr);
 }
 
 void clv_progress_end(clv_progress *progress)

@@ -9,6 +9,8 @@ clv_status clv_route_state_get(clv_request *request, clv_response *response, clv
 clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_state_list(clv_request *request, clv_response *response, clv_error *err);
 
+clv_status clv_route_reseal(clv_request *request, clv_response *response, clv_error *err);
+
 clv_status clv_route_seal(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_unseal(clv_request *request, clv_response *response, clv_error *err);
 

@@ -18,5 +18,6 @@ clv_status clv_route_unseal(clv_request *request, clv_response *response, clv_er
 {
     response->media_type = "application/octet-stream";
     return clv_state_unseal(request->enclave->vault, request->key, request->full_name,
-                            KEPT_BY_AGENT, clv_buf_bytes(&request->body), &response->body, err);
+                            KEPT_BY_AGENT, clv_buf_bytes(&request->body), &response->body, NULL,
+                            err);
 }

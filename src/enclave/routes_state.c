@@ -75,10 +75,40 @@ clv_status clv_route_state_get(clv_request *request, clv_response *response, clv
     if (request->if_match && generation != request->match_generation)
         return conflict(request, CLV_STATE_CONFLICT, err);
     CLV_TRY(clv_state_unseal(request->enclave->vault, request->key, request->full_name, generation,
-                             clv_buf_bytes(&sealed), &response->body, err));
+                             clv_buf_bytes(&sealed), &response->body, NULL, err));
     response->media_type = "application/octet-stream";
     response->generation = generation;
     return CLV_OK;
+}
+
+/* The plaintext stays here: who may replace a state may have it sealed anew. */
+clv_status clv_route_reseal(clv_request *request, clv_response *response, clv_error *err)
+{
+    clv_services *services = &request->enclave->services;
+    clv_vault *vault = request->enclave->vault;
+    clv_auto(clv_buf) old = CLV_BUF_INIT;
+    clv_auto(clv_buf) plaintext = CLV_BUF_INIT;
+    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    uint64_t generation = 0;
+    bool predecessor = false;
+    CLV_TRY(clv_services_state_get(services, request->full_name, &generation, &old, err));
+    CLV_TRY(clv_state_unseal(vault, request->key, request->full_name, generation,
+                             clv_buf_bytes(&old), &plaintext, &predecessor, err));
+    if (predecessor && generation >= CLV_GENERATION_MAX)
+        return clv_fail(err, CLV_STATE_CONFLICT, "expected a generation below 2^53, found %llu",
+                        (unsigned long long)generation);
+    if (predecessor) {
+        generation++;
+        CLV_TRY(clv_state_seal(vault, request->key, request->full_name, generation,
+                               clv_buf_bytes(&plaintext), &sealed, err));
+        CLV_TRY(clv_services_state_put(services, request->full_name, generation,
+                                       clv_buf_bytes(&sealed), err));
+    }
+    response->generation = generation;
+    return clv_response_json(response,
+                             json_pack("{s:s, s:I, s:b}", "name", request->name, "generation",
+                                       (json_int_t)generation, "resealed", predecessor),
+                             err);
 }
 
 clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err)

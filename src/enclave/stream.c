@@ -106,7 +106,7 @@ clv_status clv_route_stream_unseal(clv_request *request, clv_response *response,
 static clv_status open_unsealer(clv_stream *s, const clv_seal_header *header, clv_error *err)
 {
     return clv_state_unsealer(s->enclave->vault, s->key, s->name, KEPT_BY_AGENT, header, give, s,
-                              &s->unsealer, err);
+                              &s->unsealer, NULL, err);
 }
 
 /* Gather the header; what follows it is the body's beginning. */

@@ -90,21 +90,38 @@ static clv_status read_context(json_t *pairs, const char *path, clv_context *out
     if (pairs == NULL)
         return CLV_OK;
     clv_json_reader r;
-    char at[PATH_MAX_BYTES + 32];
-    snprintf(at, sizeof at, "%s.encryption_context", path);
-    CLV_TRY(clv_json_open(&r, pairs, at, err));
+    CLV_TRY(clv_json_open(&r, pairs, path, err));
     for (void *i = json_object_iter(pairs); i != NULL; i = json_object_iter_next(pairs, i)) {
         const char *name = json_object_iter_key(i), *value;
         if (is_reserved(name))
             return clv_fail(err, CLV_POLICY_FORMAT,
                             "%s: expected no name that begins with \"claviger:\" or "
                             "\"aws-crypto-\", found \"%.60s\"",
-                            at, name);
+                            path, name);
         CLV_TRY(clv_json_need_text(&r, name, &value, err));
-        CLV_TRY(clv_policy_check_template(value, at, err));
+        CLV_TRY(clv_policy_check_template(value, path, err));
         clv_status status = clv_context_add(out, name, value, err);
         if (status != CLV_OK)
             return clv_blame(err, status, "%s", path);
+    }
+    return CLV_OK;
+}
+
+static clv_status read_predecessors(const json_t *list, const char *path, clv_policy_key *out,
+                                    clv_error *err)
+{
+    if (list == NULL)
+        return CLV_OK;
+    if (!json_is_array(list) || json_array_size(list) > CLV_PREDECESSORS_MAX)
+        return clv_fail(err, CLV_JSON_TYPE,
+                        "%s.predecessors: expected a list of at most %d contexts, found %s", path,
+                        CLV_PREDECESSORS_MAX,
+                        json_is_array(list) ? "a longer one" : clv_json_type_name(list));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        char at[PATH_MAX_BYTES + 32];
+        snprintf(at, sizeof at, "%s.predecessors[%zu]", path, i);
+        out->predecessor_count = i + 1;
+        CLV_TRY(read_context(json_array_get(list, i), at, &out->predecessor[i], err));
     }
     return CLV_OK;
 }
@@ -134,9 +151,11 @@ static clv_status read_key(const char *name, const json_t *json, const char *reg
     char path[PATH_MAX_BYTES];
     char arn_path[PATH_MAX_BYTES + 16];
     const char *arn;
-    json_t *operations, *context, *cache;
+    char context_path[PATH_MAX_BYTES + 32];
+    json_t *operations, *context, *predecessors, *cache;
     snprintf(path, sizeof path, "keys.%s", name);
     snprintf(arn_path, sizeof arn_path, "%s.key_id", path);
+    snprintf(context_path, sizeof context_path, "%s.encryption_context", path);
     memcpy(out->name, name, strlen(name) + 1);
     CLV_TRY(clv_json_open(&r, json, path, err));
     CLV_TRY(clv_json_need_text(&r, "key_id", &arn, err));
@@ -145,7 +164,9 @@ static clv_status read_key(const char *name, const json_t *json, const char *reg
     CLV_TRY(clv_json_need_value(&r, "operations", &operations, err));
     CLV_TRY(read_operations(operations, path, &out->actions, err));
     CLV_TRY(clv_json_value(&r, "encryption_context", &context, err));
-    CLV_TRY(read_context(context, path, &out->context, err));
+    CLV_TRY(read_context(context, context_path, &out->context, err));
+    CLV_TRY(clv_json_value(&r, "predecessors", &predecessors, err));
+    CLV_TRY(read_predecessors(predecessors, path, out, err));
     CLV_TRY(clv_json_value(&r, "cache", &cache, err));
     CLV_TRY(read_cache(cache, path, &out->cache, err));
     return clv_json_done(&r, err);

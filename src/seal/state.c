@@ -138,6 +138,29 @@ static clv_status expected_context(clv_vault *vault, const clv_policy_key *key,
     return CLV_OK;
 }
 
+/*
+ * The key as it was under the context that the message names: the policy's own, or one of its
+ * predecessors'. The contexts in *as are borrowed. What differs from the policy's own is reported.
+ */
+static clv_status find_release(clv_vault *vault, const clv_policy_key *key,
+                               const clv_context *extra, const clv_context *found,
+                               clv_policy_key *as, bool *predecessor, clv_error *err)
+{
+    *as = *key;
+    *predecessor = false;
+    for (size_t i = 0; i <= key->predecessor_count; i++) {
+        clv_auto(clv_context) expected = CLV_CONTEXT_INIT;
+        if (i > 0)
+            as->context = key->predecessor[i - 1];
+        CLV_TRY(expected_context(vault, as, extra, &expected, err));
+        if (check_context(&expected, found, i == 0 ? err : NULL) != CLV_OK)
+            continue;
+        *predecessor = i > 0;
+        return CLV_OK;
+    }
+    return CLV_SEAL_CONTEXT;
+}
+
 typedef struct unsealing {
     const clv_seal_header *header;
     clv_sink sink;
@@ -155,22 +178,25 @@ static clv_status start_unsealing(void *with, const clv_secret *data_key,
 
 clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key, const char *name,
                               uint64_t generation, const clv_seal_header *header, clv_sink sink,
-                              void *to, clv_unsealer **out, clv_error *err)
+                              void *to, clv_unsealer **out, bool *predecessor, clv_error *err)
 {
     clv_auto(clv_context) extra = CLV_CONTEXT_INIT;
-    clv_auto(clv_context) expected = CLV_CONTEXT_INIT;
+    clv_policy_key as;
+    bool older;
     unsealing u = {header, sink, to, out};
     CLV_TRY(message_context(name, generation, &extra, err));
     CLV_TRY(check_key(header, key, err));
-    CLV_TRY(expected_context(vault, key, &extra, &expected, err));
-    CLV_TRY(check_context(&expected, &header->context, err));
-    return clv_vault_with_key(vault, key, &extra, header->encrypted_data_key, start_unsealing, &u,
-                              err);
+    CLV_TRY(find_release(vault, key, &extra, &header->context, &as, &older, err));
+    CLV_TRY(clv_vault_with_key(vault, &as, &extra, header->encrypted_data_key, start_unsealing, &u,
+                               err));
+    if (predecessor != NULL)
+        *predecessor = older;
+    return CLV_OK;
 }
 
 clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key, const char *name,
                             uint64_t generation, clv_bytes sealed, clv_buf *plaintext,
-                            clv_error *err)
+                            bool *predecessor, clv_error *err)
 {
     clv_auto(clv_seal_header) header = {0};
     clv_auto_ptr(clv_unsealer) unsealer = NULL;
@@ -178,7 +204,7 @@ clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key, const c
     clv_bytes skipped;
     CLV_TRY(clv_seal_header_parse(sealed, &header, err));
     CLV_TRY(clv_state_unsealer(vault, key, name, generation, &header, clv_sink_buf, &opened,
-                               &unsealer, err));
+                               &unsealer, predecessor, err));
     clv_cursor c = clv_cursor_of(sealed);
     CLV_TRY(clv_cursor_take(&c, header.length, &skipped, err));
     CLV_TRY(clv_unsealer_update(unsealer, c.rest, err));

@@ -26,11 +26,12 @@ CLV_NODISCARD clv_status clv_state_seal(clv_vault *vault, const clv_policy_key *
 
 /*
  * Unseal a whole message that must be of this name and generation. *plaintext is appended to only
- * when every byte verified. CLV_SEAL_KEY, CLV_SEAL_CONTEXT, CLV_SEAL_AUTHENTICATION, …
+ * when every byte verified. *predecessor (may be NULL): whether it was sealed under a context that
+ * the policy lists as a predecessor. CLV_SEAL_KEY, CLV_SEAL_CONTEXT, CLV_SEAL_AUTHENTICATION, …
  */
 CLV_NODISCARD clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key,
                                           const char *name, uint64_t generation, clv_bytes sealed,
-                                          clv_buf *plaintext, clv_error *err);
+                                          clv_buf *plaintext, bool *predecessor, clv_error *err);
 
 /*
  * The same as streams. The data key is opened, used to derive the message's own key and wiped
@@ -46,6 +47,6 @@ CLV_NODISCARD clv_status clv_state_sealer(clv_vault *vault, const clv_policy_key
 CLV_NODISCARD clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key,
                                             const char *name, uint64_t generation,
                                             const clv_seal_header *header, clv_sink sink, void *to,
-                                            clv_unsealer **out, clv_error *err);
+                                            clv_unsealer **out, bool *predecessor, clv_error *err);
 
 #endif

@@ -25,6 +25,8 @@ CALLS = {
         ("/v1/state/a", SEALED, {"If-Match": '"9"'}, 412), ("/v1/state/..", b"", {}, 400)],
     ("GET", "/v1/state/{name}"): [("/v1/state/a", None, {}, 200), ("/v1/state/b", None, {}, 404)],
     ("GET", "/v1/state"): [("/v1/state", None, {}, 200), ("/v1/state?x=1", None, {}, 400)],
+    ("POST", "/v1/reseal"): [
+        ("/v1/reseal?name=a", None, {}, 200), ("/v1/reseal?name=b", None, {}, 404)],
     ("DELETE", "/v1/state/{name}"): [
         ("/v1/state/a", None, {}, 204), ("/v1/state/a", None, {}, 404)],
     ("POST", "/v1/seal"): [("/v1/seal?name=m", SEALED, {}, 200), ("/v1/seal", SEALED, {}, 400)],

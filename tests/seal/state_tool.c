@@ -73,6 +73,12 @@ static clv_status open_vault(tool *t, char **arguments, clv_error *err)
 typedef clv_status (*transform)(clv_vault *vault, const clv_policy_key *key, const char *name,
                                 uint64_t generation, clv_bytes from, clv_buf *to, clv_error *err);
 
+static clv_status unseal(clv_vault *vault, const clv_policy_key *key, const char *name,
+                         uint64_t generation, clv_bytes from, clv_buf *to, clv_error *err)
+{
+    return clv_state_unseal(vault, key, name, generation, from, to, NULL, err);
+}
+
 static clv_status run(tool *t, transform how, char **words, clv_error *err)
 {
     clv_auto(clv_buf) from = CLV_BUF_INIT;
@@ -117,7 +123,7 @@ static clv_status obey(tool *t, char *line, clv_error *err)
     if (n == 6 && strcmp(words[0], "seal") == 0)
         return run(t, clv_state_seal, words + 1, err);
     if (n == 6 && strcmp(words[0], "unseal") == 0)
-        return run(t, clv_state_unseal, words + 1, err);
+        return run(t, unseal, words + 1, err);
     if (n == 6 && strcmp(words[0], "repeat") == 0)
         return repeat(t, words + 1, err);
     return clv_fail(err, CLV_USAGE, "expected seal, unseal or repeat and five words");
