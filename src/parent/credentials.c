@@ -229,11 +229,3 @@ clv_status clv_provider_get(clv_provider *p, clv_buf *out, clv_error *err)
     return clv_fail(err, CLV_KMS_CREDENTIALS_EXPIRED, "%s: the credentials have expired",
                     p->source->name);
 }
-
-uint64_t clv_provider_expires_ms(clv_provider *p)
-{
-    pthread_mutex_lock(&p->lock);
-    uint64_t expires_ms = p->expires_ms;
-    pthread_mutex_unlock(&p->lock);
-    return expires_ms;
-}

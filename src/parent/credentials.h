@@ -33,7 +33,4 @@ void clv_provider_free(clv_provider **provider);
 /* The JSON object, appended. CLV_KMS_CREDENTIALS names the source and what it lacks. */
 CLV_NODISCARD clv_status clv_provider_get(clv_provider *provider, clv_buf *out, clv_error *err);
 
-/* When what is held expires, in milliseconds since 1970; 0: never, or nothing is held. */
-uint64_t clv_provider_expires_ms(clv_provider *provider);
-
 #endif

@@ -226,6 +226,7 @@ static void reload(clv_relay *relay)
         clv_log(CLV_LOG_INFO, "reloaded", NULL, "the allowlist was read");
     else
         clv_log_failure(CLV_LOG_ERROR, "reload.failed", NULL, &err);
+    clv_relay_report(relay);
 }
 
 static clv_status serve(const arguments *a, clv_error *err)
@@ -247,6 +248,7 @@ static clv_status serve(const arguments *a, clv_error *err)
     clv_log(CLV_LOG_INFO, "serving", NULL, "%zu relays; store %s", a->relay_count, store);
     while (clv_signals_wait() == SIGHUP)
         reload(r.relay);
+    clv_relay_report(r.relay);
     return CLV_OK;
 }
 

@@ -162,6 +162,8 @@ clv_status clv_proxy_run(int argc, char **argv, clv_error *err)
         clv_error failure = {.code = CLV_OK};
         if (clv_relay_reload(relay, &failure) != CLV_OK)
             clv_log_failure(CLV_LOG_ERROR, "reload.failed", NULL, &failure);
+        clv_relay_report(relay);
     }
+    clv_relay_report(relay);
     return CLV_OK;
 }

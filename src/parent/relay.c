@@ -237,6 +237,20 @@ void clv_relay_count(clv_relay *r, clv_relay_counts *out)
     };
 }
 
+void clv_relay_report(clv_relay *relay)
+{
+    clv_relay_counts n;
+    clv_relay_count(relay, &n);
+    clv_log(CLV_LOG_INFO, "relay.counts", NULL,
+            "accepted=%llu active=%llu ended=%llu broken=%llu idle=%llu refused_limit=%llu "
+            "refused_allowlist=%llu refused_upstream=%llu bytes_up=%llu bytes_down=%llu",
+            (unsigned long long)n.accepted, (unsigned long long)n.active,
+            (unsigned long long)n.ended, (unsigned long long)n.broken, (unsigned long long)n.idle,
+            (unsigned long long)n.refused_limit, (unsigned long long)n.refused_allowlist,
+            (unsigned long long)n.refused_upstream, (unsigned long long)n.bytes_up,
+            (unsigned long long)n.bytes_down);
+}
+
 void clv_relay_free(clv_relay **relay)
 {
     clv_relay *r = *relay;

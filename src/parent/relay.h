@@ -48,6 +48,8 @@ CLV_NODISCARD clv_status clv_relay_start(const clv_relay_options *options, clv_r
  * there go on to their end. A list that is malformed changes nothing. Any thread may call it. */
 CLV_NODISCARD clv_status clv_relay_reload(clv_relay *relay, clv_error *err);
 void clv_relay_count(clv_relay *relay, clv_relay_counts *out);
+/* One line of the log with every counter. */
+void clv_relay_report(clv_relay *relay);
 /* Stops accepting at once, lets busy connections end for at most drain_ms, closes the rest. */
 void clv_relay_free(clv_relay **relay);
 

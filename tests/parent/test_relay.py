@@ -152,6 +152,22 @@ class Refuses(RelayCase):
         time.sleep(0.3)
         self.assert_echoes(self.connect(self.path))
 
+    def test_what_was_carried_and_refused_is_counted(self):
+        process = self.serve([f"127.0.0.1:{self.upstream().port}",
+                              f"127.0.0.1:{self.closed_port()}"], "--relay-connections", 2)
+        clients = [self.connect(self.path) for _ in range(2)]
+        for client in clients:
+            self.assert_echoes(client, b"12345")
+        self.assertTrue(closed(self.connect(self.path)))
+        clients.pop().close()
+        time.sleep(0.5)
+        self.assertTrue(closed(self.connect(self.dir / "relay1.sock")))
+        process.send_signal(signal.SIGHUP)
+        line = self.wait_lines("relay.counts")[0]
+        for count in ("accepted=3", "active=1", "ended=1", "refused_limit=1", "refused_upstream=1",
+                      "refused_allowlist=0", "bytes_up=10", "bytes_down=10"):
+            self.assertIn(count, line)
+
     def test_one_peer_has_its_own_limit(self):
         self.serve([f"127.0.0.1:{self.upstream().port}"], "--relay-connections-per-peer", 2)
         clients = [self.connect(self.path) for _ in range(2)]
