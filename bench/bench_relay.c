@@ -37,7 +37,7 @@ static double now(void)
 static int listen_on_loopback(clv_address *bound)
 {
     clv_address address;
-    int fd;
+    int fd = -1;
     if (clv_address_parse("tcp:127.0.0.1:0", &address, NULL) != CLV_OK ||
         clv_listen(&address, 0, &fd, bound, NULL) != CLV_OK)
         die("listen");
