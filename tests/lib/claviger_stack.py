@@ -167,7 +167,7 @@ class Stack:
     def run(self, name: str, *arguments: str, check: bool = True, **more):
         """A program that ends by itself: the completed process, its output as text."""
         return subprocess.run([program(name), *arguments], check=check, capture_output=True,
-                              text=True, timeout=60, stdin=more.pop("stdin", subprocess.DEVNULL),
+                              text=True, timeout=240, stdin=more.pop("stdin", subprocess.DEVNULL),
                               **more)
 
     def spawn(self, name: str, *arguments: str, ready: bool = True, env=None) -> Process:
