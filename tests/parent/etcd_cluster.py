@@ -88,6 +88,16 @@ class Cluster:
             assert time.monotonic() < deadline, (self.dir / "m0.log").read_text()
             time.sleep(0.1)
 
+    def pairs(self) -> list[dict]:
+        """Every pair of the first member, as its JSON gateway gives it, without the values."""
+        context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
+        context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.client[0]}/v3/kv/range",
+            b'{"key": "AA==", "range_end": "AA==", "keys_only": true}')
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+            return json.load(answer).get("kvs", [])
+
     def kill(self, i: int):
         self.process[i].kill()
         self.process[i].wait()

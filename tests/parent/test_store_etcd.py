@@ -1,6 +1,7 @@
 """The store's promises, kept by etcd's own servers with TLS and client certificates, and what a
 cluster adds: several parents, members that die and members that are cut off.
 """
+import base64
 import pathlib
 import shutil
 import sys
@@ -29,6 +30,18 @@ class Etcd(Promises, StoreCase):
     @property
     def store(self):
         return f"etcd:{self.cluster.config}"
+
+    def test_what_counts_is_under_no_lease_and_what_was_replaced_is_gone(self):
+        def chunks():
+            return [pair for pair in self.cluster.pairs()
+                    if base64.b64decode(pair["key"]).startswith(b"test/chunk/")]
+        self.put("a", 1, b"x" * 5 * 1024 * 1024)
+        self.assertEqual(len(chunks()), 5)
+        self.assertEqual([pair for pair in chunks() if pair.get("lease", "0") != "0"], [])
+        self.put("a", 2, b"small")
+        self.assertEqual(len(chunks()), 1)
+        self.ask("state.delete", name="a", generation=2)
+        self.assertEqual(chunks(), [])
 
     def test_without_a_client_certificate_nothing_is_got(self):
         self.stop(self.process)
