@@ -74,8 +74,9 @@ void clv_relay_finish(clv_relay *relay, connection *c)
 {
     if (c->phase == CLOSED)
         return;
-    clv_pair_close(&c->pair, &relay->pipes);
+    /* Whoever sees the connection closed may count on its place. */
     relay->active--;
+    clv_pair_close(&c->pair, &relay->pipes);
     enter(relay, c, CLOSED);
 }
 

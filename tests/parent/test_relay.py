@@ -1,6 +1,7 @@
 """The relay: bytes arrive unchanged, nobody starves anybody, and what is refused is one line."""
 import hashlib
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -33,6 +34,10 @@ class RelayCase(ParentCase):
                           *(x for i, rule in enumerate(rules)
                             for x in ("--relay", f"unix:{self.dir}/relay{i or ''}.sock={rule}")),
                           *options)
+
+    def processor_seconds(self, process) -> float:
+        fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def assert_echoes(self, client, text=b"hello"):
         client.sendall(text)
@@ -75,8 +80,8 @@ class Carries(RelayCase):
     def test_a_receiver_that_does_not_read_stops_its_sender_alone(self):
         stop = threading.Event()
         self.addCleanup(stop.set)
-        self.serve([f"127.0.0.1:{self.upstream(lambda c: stop.wait()).port}",
-                    f"127.0.0.1:{self.upstream().port}"])
+        process = self.serve([f"127.0.0.1:{self.upstream(lambda c: stop.wait()).port}",
+                              f"127.0.0.1:{self.upstream().port}"])
         stuck = self.connect(self.path)
         stuck.setblocking(False)
         sent = 0
@@ -87,6 +92,9 @@ class Carries(RelayCase):
             except BlockingIOError:
                 time.sleep(0.05)
         self.assertLess(sent, 64 << 20, "the sender is not held back")
+        before = self.processor_seconds(process)
+        time.sleep(1)
+        self.assertLess(self.processor_seconds(process) - before, 0.3, "waiting is busy")
         self.assert_echoes(self.connect(self.dir / "relay1.sock"))
 
     def test_2000_connections_are_carried_and_idle_ones_starve_nobody(self):
