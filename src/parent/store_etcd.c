@@ -16,7 +16,8 @@
 #include <stdlib.h>
 
 #include <base/log.h>
-#include <parent/etcd.h>
+#include <etcd/kv.h>
+#include <parent/etcd_config.h>
 
 #define CHUNK      ((size_t)1024 * 1024) /* etcd takes requests of 1.5 MiB, 128 operations */
 #define CHUNKS_MAX 100
@@ -35,74 +36,13 @@ typedef struct meta {
     char id[CLV_OPERATION_ID_SIZE];
 } meta;
 
-static clv_status no_memory(clv_error *err)
-{
-    return clv_fail(err, CLV_NO_MEMORY, "no memory for a request to etcd");
-}
-
-/* {"key": …} or {"key": …, "range_end": …} of a whole folder. */
-static clv_status key_object(const clv_etcd *etcd, const char *what, const char *name, bool folder,
-                             json_t **out, clv_error *err)
-{
-    clv_auto(clv_buf) key = CLV_BUF_INIT, end = CLV_BUF_INIT;
-    const char *key_text, *end_text = NULL;
-    CLV_TRY(clv_etcd_key(etcd, what, name, &key, err));
-    CLV_TRY(clv_buf_text(&key, &key_text, err));
-    if (folder) {
-        CLV_TRY(clv_etcd_key_end(etcd, what, name, &end, err));
-        CLV_TRY(clv_buf_text(&end, &end_text, err));
-    }
-    *out = json_pack("{s:s, s:s*}", "key", key_text, "range_end", end_text);
-    return *out != NULL ? CLV_OK : no_memory(err);
-}
-
-static clv_status put_object(const clv_etcd *etcd, const char *what, const char *name,
-                             clv_bytes value, json_t **out, clv_error *err)
-{
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    const char *value_text;
-    CLV_TRY(clv_base64_append(&text, value, err));
-    CLV_TRY(clv_buf_text(&text, &value_text, err));
-    CLV_TRY(key_object(etcd, what, name, false, out, err));
-    if (json_object_set_new(*out, "value", json_string(value_text)) == 0)
-        return CLV_OK;
-    clv_json_drop(out);
-    return no_memory(err);
-}
-
-static void set_integer(json_t *object, const char *name, int64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)value);
-    json_object_set_new(object, name, json_string(text));
-}
-
-static clv_status value_of(const json_t *kv, clv_buf *out, clv_error *err)
-{
-    const char *value = json_string_value(json_object_get(kv, "value"));
-    return value != NULL ? clv_base64_decode(clv_bytes_of(value), out, err) : CLV_OK;
-}
-
-/* The first pair of a range, borrowed from *answer; NULL: none. */
-static clv_status range_one(clv_etcd *etcd, const char *what, const char *name, int64_t revision,
-                            json_t **answer, const json_t **kv, clv_error *err)
-{
-    json_t *body;
-    CLV_TRY(key_object(etcd, what, name, false, &body, err));
-    if (revision > 0)
-        set_integer(body, "revision", revision);
-    CLV_TRY(clv_etcd_call(etcd, "kv/range", body, answer, NULL, err));
-    *kv = json_array_get(json_object_get(*answer, "kvs"), 0);
-    return CLV_OK;
-}
-
 static clv_status parse_meta(const json_t *kv, meta *out, clv_error *err)
 {
     clv_auto(clv_buf) text = CLV_BUF_INIT;
     clv_auto(clv_json) json = NULL;
     clv_json_reader r;
     const char *id;
-    CLV_TRY(value_of(kv, &text, err));
+    CLV_TRY(clv_etcd_value(kv, &text, err));
     CLV_TRY(clv_json_parse(clv_buf_bytes(&text), 4096, &json, err));
     CLV_TRY(clv_json_open(&r, json, "", err));
     CLV_TRY(clv_json_need_integer(&r, "generation", 1, CLV_GENERATION_MAX, &out->generation, err));
@@ -122,7 +62,7 @@ static clv_status read_meta(clv_etcd *etcd, const char *name, meta *out, clv_err
     clv_auto(clv_json) answer = NULL;
     const json_t *kv;
     *out = (meta){.revision = 0};
-    CLV_TRY(range_one(etcd, STATE, name, 0, &answer, &kv, err));
+    CLV_TRY(clv_etcd_range_one(etcd, STATE, name, 0, &answer, &kv, err));
     CLV_TRY(clv_etcd_integer(json_object_get(answer, "header"), "revision", &out->read_at, err));
     if (kv == NULL || parse_meta(kv, out, err) == CLV_OK)
         return CLV_OK;
@@ -151,19 +91,11 @@ static void writing_drop(writing *w)
     clv_json_drop(&w->operations);
 }
 
-static clv_status add_operation(writing *w, const char *kind, json_t *request, clv_error *err)
-{
-    json_t *operation = json_pack("{s:o}", kind, request);
-    if (operation == NULL || json_array_append_new(w->operations, operation) != 0)
-        return no_memory(err);
-    return CLV_OK;
-}
-
 static clv_status grant_lease(clv_etcd *etcd, int64_t *id, clv_error *err)
 {
     clv_auto(clv_json) answer = NULL;
     json_t *body = json_object();
-    set_integer(body, "TTL", LEASE_S);
+    clv_etcd_set_integer(body, "TTL", LEASE_S);
     CLV_TRY(clv_etcd_call(etcd, "lease/grant", body, &answer, NULL, err));
     const char *text = json_string_value(json_object_get(answer, "ID"));
     *id = text != NULL ? atoll(text) : 0;
@@ -183,12 +115,12 @@ static clv_status write_ahead(writing *w, clv_error *err)
         json_t *put;
         chunk_name(name, w->after.id, i);
         CLV_TRY(clv_cursor_take(&c, c.rest.n < CHUNK ? c.rest.n : CHUNK, &piece, err));
-        CLV_TRY(put_object(w->etcd, CHUNK_KEY, name, piece, &put, err));
-        set_integer(put, "lease", lease);
+        CLV_TRY(clv_etcd_put_object(w->etcd, CHUNK_KEY, name, piece, &put, err));
+        clv_etcd_set_integer(put, "lease", lease);
         CLV_TRY(clv_etcd_call(w->etcd, "kv/put", put, &answer, NULL, err));
-        CLV_TRY(key_object(w->etcd, CHUNK_KEY, name, false, &put, err));
+        CLV_TRY(clv_etcd_key_object(w->etcd, CHUNK_KEY, name, false, &put, err));
         json_object_set_new(put, "ignore_value", json_true());
-        CLV_TRY(add_operation(w, "request_put", put, err));
+        CLV_TRY(clv_etcd_add_operation(w->operations, "request_put", put, err));
     }
     return CLV_OK;
 }
@@ -200,8 +132,8 @@ static clv_status add_bytes(writing *w, clv_error *err)
     if (w->blob.n > CHUNK)
         return write_ahead(w, err);
     chunk_name(name, w->after.id, 0);
-    CLV_TRY(put_object(w->etcd, CHUNK_KEY, name, w->blob, &put, err));
-    return add_operation(w, "request_put", put, err);
+    CLV_TRY(clv_etcd_put_object(w->etcd, CHUNK_KEY, name, w->blob, &put, err));
+    return clv_etcd_add_operation(w->operations, "request_put", put, err);
 }
 
 static clv_status add_meta(writing *w, clv_error *err)
@@ -212,8 +144,8 @@ static clv_status add_meta(writing *w, clv_error *err)
                   (json_int_t)w->blob.n, "chunks", (json_int_t)w->after.chunks, "id", w->after.id);
     json_t *put;
     CLV_TRY(clv_json_append(&text, json, err));
-    CLV_TRY(put_object(w->etcd, STATE, w->name, clv_buf_bytes(&text), &put, err));
-    return add_operation(w, "request_put", put, err);
+    CLV_TRY(clv_etcd_put_object(w->etcd, STATE, w->name, clv_buf_bytes(&text), &put, err));
+    return clv_etcd_add_operation(w->operations, "request_put", put, err);
 }
 
 static clv_status add_removal(writing *w, clv_error *err)
@@ -223,24 +155,8 @@ static clv_status add_removal(writing *w, clv_error *err)
     if (w->before.revision == 0)
         return CLV_OK;
     snprintf(folder, sizeof folder, "%s/", w->before.id);
-    CLV_TRY(key_object(w->etcd, CHUNK_KEY, folder, true, &range, err));
-    return add_operation(w, "request_delete_range", range, err);
-}
-
-/* Commit where what/name is still of this revision (0: is not there). */
-static clv_status commit(clv_etcd *etcd, const char *what, const char *name, int64_t revision,
-                         json_t *operations, bool *done, bool *uncertain, clv_error *err)
-{
-    json_t *compare;
-    clv_auto(clv_json) answer = NULL;
-    CLV_TRY(key_object(etcd, what, name, false, &compare, err));
-    json_object_set_new(compare, "target", json_string("MOD"));
-    json_object_set_new(compare, "result", json_string("EQUAL"));
-    set_integer(compare, "mod_revision", revision);
-    json_t *body = json_pack("{s:[o], s:O}", "compare", compare, "success", operations);
-    CLV_TRY(clv_etcd_call(etcd, "kv/txn", body, &answer, uncertain, err));
-    *done = json_is_true(json_object_get(answer, "succeeded"));
-    return CLV_OK;
+    CLV_TRY(clv_etcd_key_object(w->etcd, CHUNK_KEY, folder, true, &range, err));
+    return clv_etcd_add_operation(w->operations, "request_delete_range", range, err);
 }
 
 static clv_status conflict(const char *name, int64_t expected, int64_t found, clv_error *err)
@@ -276,7 +192,8 @@ static clv_status etcd_put(void *self, const char *name, int64_t generation, clv
     CLV_TRY(add_bytes(&w, err));
     CLV_TRY(add_meta(&w, err));
     CLV_TRY(add_removal(&w, err));
-    CLV_TRY(commit(self, STATE, name, w.before.revision, w.operations, &done, &uncertain, err));
+    CLV_TRY(clv_etcd_commit(self, STATE, name, w.before.revision, w.operations, &done, &uncertain,
+                            err));
     return done ? CLV_OK : judge(&w, err);
 }
 
@@ -290,10 +207,11 @@ static clv_status etcd_remove(void *self, const char *name, int64_t generation, 
         return clv_fail(err, CLV_STATE_NOT_FOUND, "the store has no \"%.128s\"", name);
     if (w.before.generation != generation)
         return conflict(name, generation, w.before.generation, err);
-    CLV_TRY(key_object(self, STATE, name, false, &key, err));
-    CLV_TRY(add_operation(&w, "request_delete_range", key, err));
+    CLV_TRY(clv_etcd_key_object(self, STATE, name, false, &key, err));
+    CLV_TRY(clv_etcd_add_operation(w.operations, "request_delete_range", key, err));
     CLV_TRY(add_removal(&w, err));
-    CLV_TRY(commit(self, STATE, name, w.before.revision, w.operations, &done, &uncertain, err));
+    CLV_TRY(clv_etcd_commit(self, STATE, name, w.before.revision, w.operations, &done, &uncertain,
+                            err));
     if (done)
         return CLV_OK;
     meta now;
@@ -314,10 +232,10 @@ static clv_status read_chunks(clv_etcd *etcd, const meta *m, clv_buf *out, clv_e
         const json_t *kv;
         char name[CHUNK_NAME];
         chunk_name(name, m->id, i);
-        CLV_TRY(range_one(etcd, CHUNK_KEY, name, m->read_at, &answer, &kv, err));
+        CLV_TRY(clv_etcd_range_one(etcd, CHUNK_KEY, name, m->read_at, &answer, &kv, err));
         if (kv == NULL)
             return clv_fail(err, CLV_STATE_CONFLICT, "etcd: a chunk is not there any more");
-        CLV_TRY(value_of(kv, out, err));
+        CLV_TRY(clv_etcd_value(kv, out, err));
     }
     if (out->n - before != (size_t)m->size)
         return clv_fail(err, CLV_STORE_FAILED, "etcd: expected %lld bytes, found %zu",
@@ -367,7 +285,7 @@ static clv_status list_page(const json_t *kvs, size_t skip, json_t *out, clv_err
         json_t *row = json_pack("{s:s, s:I, s:I}", "name", key.n >= skip ? name + skip : "",
                                 "generation", (json_int_t)m.generation, "size", (json_int_t)m.size);
         if (row == NULL || json_array_append_new(out, row) != 0)
-            return no_memory(err);
+            return clv_etcd_no_memory(err);
     }
     return CLV_OK;
 }
@@ -397,7 +315,7 @@ static clv_status list_all(clv_etcd *etcd, const char *prefix, json_t *out, clv_
         json_t *body =
             json_pack("{s:s, s:s, s:i}", "key", from_text, "range_end", end_text, "limit", PAGE);
         if (body != NULL && revision > 0)
-            set_integer(body, "revision", revision);
+            clv_etcd_set_integer(body, "revision", revision);
         CLV_TRY(clv_etcd_call(etcd, "kv/range", body, &answer, NULL, err));
         CLV_TRY(clv_etcd_integer(json_object_get(answer, "header"), "revision", &revision, err));
         const json_t *kvs = json_object_get(answer, "kvs");
@@ -413,7 +331,7 @@ static clv_status etcd_list(void *self, const char *prefix, json_t **out, clv_er
 {
     clv_auto(clv_json) list = json_array();
     if (list == NULL)
-        return no_memory(err);
+        return clv_etcd_no_memory(err);
     CLV_TRY(list_all(self, prefix, list, err));
     *out = list;
     list = NULL;
@@ -424,10 +342,10 @@ static clv_status etcd_key_get(void *self, const char *name, clv_buf *blob, clv_
 {
     clv_auto(clv_json) answer = NULL;
     const json_t *kv;
-    CLV_TRY(range_one(self, KEY, name, 0, &answer, &kv, err));
+    CLV_TRY(clv_etcd_range_one(self, KEY, name, 0, &answer, &kv, err));
     if (kv == NULL)
         return clv_fail(err, CLV_STATE_NOT_FOUND, "the store has no \"%.128s\"", name);
-    return value_of(kv, blob, err);
+    return clv_etcd_value(kv, blob, err);
 }
 
 static clv_status etcd_key_put(void *self, const char *name, clv_bytes blob, clv_error *err)
@@ -436,9 +354,9 @@ static clv_status etcd_key_put(void *self, const char *name, clv_bytes blob, clv
     clv_auto(clv_buf) found = CLV_BUF_INIT;
     bool done = false, uncertain = false;
     json_t *put;
-    CLV_TRY(put_object(self, KEY, name, blob, &put, err));
-    CLV_TRY(add_operation(&w, "request_put", put, err));
-    CLV_TRY(commit(self, KEY, name, 0, w.operations, &done, &uncertain, err));
+    CLV_TRY(clv_etcd_put_object(self, KEY, name, blob, &put, err));
+    CLV_TRY(clv_etcd_add_operation(w.operations, "request_put", put, err));
+    CLV_TRY(clv_etcd_commit(self, KEY, name, 0, w.operations, &done, &uncertain, err));
     if (done)
         return CLV_OK;
     /* KMS makes no two blobs alike: the same bytes are those of the attempt that was not answered.
