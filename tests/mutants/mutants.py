@@ -1,7 +1,8 @@
 """Sabotages of the gate and of what it stands on: one line each.
 
 (what is broken, file, the line as it is, the line as the saboteur wants it, tests that must notice)
-The line is found without its indentation and must occur once in the file.
+The line is found without its indentation and must occur once in the file. A test is a unit test's
+"room/what", or an end-to-end test's "room/test_what.py", maybe with " Class.test_case" behind it.
 """
 
 CHAIN, MATCH = "src/attestation/chain.c", "src/attestation/match.c"
@@ -107,4 +108,17 @@ MUTANTS = [
      "if (attested_ms + CLV_CLOCK_SKEW_MS < clock->attested_ms ||",
      "if (attested_ms + UINT64_C(86400000) < clock->attested_ms ||",
      ["base/world", "gate/gate"]),
+    ("what a library frees is not wiped", "src/base/wipe.c",
+     "sodium_memzero(p, malloc_usable_size(p));",
+     "(void)malloc_usable_size(p);", ["enclave/test_memory.py"]),
+    ("a secret is forgotten, not wiped", "src/base/secret.c",
+     "sodium_free((*secret)->p); /* wipes */",
+     "(void)0;", ["enclave/test_memory.py"]),
+    ("the sandbox is not entered", "src/enclave/main.c",
+     "CLV_TRY(clv_sandbox_enter(&options->user, err));",
+     "(void)clv_sandbox_enter;", ["enclave/test_sandbox.py"]),
+    ("one agent's uid is as good as another's", "src/policy/agents.c",
+     "return (agent->any_uid || agent->uid == uid) && (agent->any_gid || agent->gid == gid);",
+     "return (agent->any_uid || agent->uid <= uid) && (agent->any_gid || agent->gid == gid);",
+     ["policy/policy", "enclave/test_hostile.py"]),
 ]
