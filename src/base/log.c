@@ -10,12 +10,13 @@
 #include <sodium.h>
 
 #include <base/clock.h>
+#include <base/supervisor.h>
 
 static struct {
     const char *program;
-    clv_log_level level;
-    bool json;
-} settings = {"claviger", CLV_LOG_INFO, false};
+    _Atomic clv_log_level level;
+    bool json, journal;
+} settings = {"claviger", CLV_LOG_INFO, false, false};
 
 static const char *const level_name[] = {
     [CLV_LOG_ERROR] = "error",
@@ -24,6 +25,15 @@ static const char *const level_name[] = {
     [CLV_LOG_DEBUG] = "debug",
 };
 
+/* sd-daemon(3): what a line to the journal begins with; the numbers are syslog's (RFC 5424). */
+static const char *const priority[] = {
+    [CLV_LOG_ERROR] = "<3>",
+    [CLV_LOG_WARNING] = "<4>",
+    [CLV_LOG_INFO] = "<6>",
+    [CLV_LOG_DEBUG] = "<7>",
+};
+#define PRIORITY_BYTES 3
+
 #define LINE_MAX_BYTES 2048
 
 void clv_log_start(const char *program, clv_log_level level, bool json)
@@ -31,6 +41,23 @@ void clv_log_start(const char *program, clv_log_level level, bool json)
     settings.program = program;
     settings.level = level;
     settings.json = json;
+    settings.journal = clv_journal_listens();
+}
+
+void clv_log_set_level(clv_log_level level)
+{
+    settings.level = level;
+}
+
+bool clv_log_level_of(const char *name, clv_log_level *out)
+{
+    for (size_t i = 0; i < sizeof level_name / sizeof level_name[0]; i++) {
+        if (strcmp(name, level_name[i]) == 0) {
+            *out = (clv_log_level)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* One write() a line, so that lines of several threads and programs do not mix. */
@@ -54,12 +81,18 @@ static void log_text(clv_log_level level, const char *event, const char *operati
                      const char *time, const char *code, const char *sentence)
 {
     char line[LINE_MAX_BYTES + 1];
-    int n = snprintf(line, LINE_MAX_BYTES, "%s %s %s %s%s%s%s%s%s %s", time, settings.program,
-                     level_name[level], event, operation != NULL ? " [" : "",
-                     operation != NULL ? operation : "", operation != NULL ? "]" : "",
-                     code != NULL ? " " : "", code != NULL ? code : "", sentence);
-    if (n < 0)
+    int n = 0;
+    /* The journal knows when and who, and takes the level from its prefix. */
+    if (settings.journal)
+        n = snprintf(line, LINE_MAX_BYTES, "%s", priority[level]);
+    else
+        n = snprintf(line, LINE_MAX_BYTES, "%s %s %s ", time, settings.program, level_name[level]);
+    if (n < 0 || n >= LINE_MAX_BYTES)
         return;
+    snprintf(line + n, (size_t)(LINE_MAX_BYTES - n), "%s%s%s%s%s%s %s", event,
+             operation != NULL ? " [" : "", operation != NULL ? operation : "",
+             operation != NULL ? "]" : "", code != NULL ? " " : "", code != NULL ? code : "",
+             sentence);
     line[LINE_MAX_BYTES - 1] = '\0';
     make_printable(line);
     put_line(line, strlen(line));
@@ -74,10 +107,13 @@ static void log_json(clv_log_level level, const char *event, const char *operati
     if (object == NULL)
         return;
     char line[LINE_MAX_BYTES + 1];
-    size_t n = json_dumpb(object, line, LINE_MAX_BYTES, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    size_t before = settings.journal ? PRIORITY_BYTES : 0;
+    memcpy(line, priority[level], before);
+    size_t n = json_dumpb(object, line + before, LINE_MAX_BYTES - before,
+                          JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(object);
-    if (n > 0 && n <= LINE_MAX_BYTES)
-        put_line(line, n);
+    if (n > 0 && n <= LINE_MAX_BYTES - before)
+        put_line(line, before + n);
 }
 
 static void log_line(clv_log_level level, const char *event, const char *operation,
@@ -109,6 +145,16 @@ void clv_log_failure(clv_log_level level, const char *event, const char *operati
     if (level > settings.level)
         return;
     log_line(level, event, operation, clv_status_slug(err->code), err->text);
+}
+
+void clv_log_end(const char *program, const clv_error *err)
+{
+    char line[LINE_MAX_BYTES + 1];
+    snprintf(line, LINE_MAX_BYTES, "%s%s: %s (%s)",
+             clv_journal_listens() ? priority[CLV_LOG_ERROR] : "", program, err->text,
+             clv_status_slug(err->code));
+    make_printable(line);
+    put_line(line, strlen(line));
 }
 
 void clv_operation_id(char out[CLV_OPERATION_ID_SIZE])

@@ -16,8 +16,21 @@ typedef enum clv_log_level {
     CLV_LOG_DEBUG,
 } clv_log_level;
 
-/* program: the name on each line. json: JSON lines instead of text. */
+/*
+ * program: the name on each line. json: JSON lines instead of text. Where standard error is the
+ * journal's, lines begin with their priority (sd-daemon(3)), and text leaves out what the journal
+ * adds by itself: the time and the program.
+ */
 void clv_log_start(const char *program, clv_log_level level, bool json);
+
+/* At any time, by any thread. */
+void clv_log_set_level(clv_log_level level);
+
+/* The level of this name: "error", "warning", "info" or "debug". */
+bool clv_log_level_of(const char *name, clv_log_level *out);
+
+/* The last line of a program that fails: "program: sentence (code)". */
+void clv_log_end(const char *program, const clv_error *err);
 
 /*
  * event: a stable name ("boot.verified"). operation: the id that ties the lines of one operation

@@ -12,6 +12,8 @@
 
 #include <linux/vm_sockets.h>
 
+#include <base/supervisor.h>
+
 static clv_status bad_address(const char *text, clv_error *err)
 {
     return clv_fail(err, CLV_BAD_ADDRESS,
@@ -189,8 +191,7 @@ static clv_status bound_address(int fd, const clv_address *asked, clv_address *b
     return CLV_OK;
 }
 
-clv_status clv_listen(const clv_address *address, mode_t mode, int *fd, clv_address *bound,
-                      clv_error *err)
+static clv_status bind_and_listen(const clv_address *address, mode_t mode, int *fd, clv_error *err)
 {
     bool is_unix = address->sa.ss_family == AF_UNIX;
     if (is_unix)
@@ -210,13 +211,24 @@ clv_status clv_listen(const clv_address *address, mode_t mode, int *fd, clv_addr
         return clv_fail(err, CLV_SYSTEM, "%s: the mode cannot be set: %m", address->text);
     if (listen(s, SOMAXCONN) != 0)
         return clv_fail(err, CLV_SYSTEM, "%s cannot be listened on: %m", address->text);
+    *fd = s;
+    s = -1;
+    return CLV_OK;
+}
+
+clv_status clv_listen(const clv_address *address, mode_t mode, int *fd, clv_address *bound,
+                      clv_error *err)
+{
+    clv_auto(clv_fd) s = -1;
+    CLV_TRY(clv_inherited_take(address, &s, err));
+    if (s < 0)
+        CLV_TRY(bind_and_listen(address, mode, &s, err));
     if (bound != NULL)
         CLV_TRY(bound_address(s, address, bound, err));
     *fd = s;
     s = -1;
     return CLV_OK;
 }
-
 clv_status clv_read_full(int fd, void *p, size_t n, clv_error *err)
 {
     uint8_t *to = p;

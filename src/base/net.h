@@ -30,8 +30,9 @@ CLV_NODISCARD clv_status clv_dial(const clv_address *address, int timeout_ms, in
                                   clv_error *err);
 
 /*
- * A listening socket. A stale Unix socket file is replaced, one in use is not; `mode` is the
- * file's mode. *bound (may be NULL) gets the address with the port that was chosen.
+ * A listening socket: the one that a service manager passed for this address (supervisor.h), or
+ * a new one. A stale Unix socket file is then replaced, one in use is not; `mode` is the file's
+ * mode. *bound (may be NULL) gets the address with the port that was chosen.
  */
 CLV_NODISCARD clv_status clv_listen(const clv_address *address, mode_t mode, int *fd,
                                     clv_address *bound, clv_error *err);

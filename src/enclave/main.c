@@ -11,9 +11,10 @@
 #include <enclave/boot.h>
 #include <enclave/control.h>
 
-/* The parent makes few calls at a time; a slow one costs one slot. */
-#define CONTROL_CONNECTIONS 16
-#define CONTROL_IDLE_MS     30000
+/* The parent makes few calls at a time; a slow one costs one slot. What it may send is small, so
+ * that all of them together cannot fill the enclave's memory. */
+static const clv_server_limits control_limits = {
+    .connections = 16, .idle_ms = 30000, .data_max = CLV_CALL_MAX};
 
 /* The agents' doors: the option that names each, and what is spoken there. */
 #define DOORS 3
@@ -61,8 +62,8 @@ static clv_status open_doors(clv_enclave *enclave, const clv_options *options, l
 {
     clv_auto(clv_fd) control = -1;
     CLV_TRY(listen_at(options->control, 0600, &control, &out->control_at, err));
-    CLV_TRY(clv_server_start(control, CONTROL_CONNECTIONS, CONTROL_IDLE_MS, clv_control_answer,
-                             enclave, &out->control, err));
+    CLV_TRY(clv_server_start(control, &control_limits, clv_control_answer, enclave, &out->control,
+                             err));
     control = -1;
     const struct {
         const char *address;

@@ -13,9 +13,11 @@
 #include <parent/services.h>
 #include <parent/setup.h>
 
-#define PROGRAM         "claviger-parent"
-#define CONNECTIONS_MAX 256
-#define IDLE_MS         30000
+#define PROGRAM "claviger-parent"
+
+/* What the enclave may ask of the services at a time. */
+static const clv_server_limits services_limits = {
+    .connections = 256, .idle_ms = 30000, .data_max = CLV_CALL_DATA_MAX};
 
 static const char usage_text[] =
     "usage: " PROGRAM " serve --services ADDRESS --relay ADDRESS=HOST:PORT … --store STORE\n"
@@ -145,8 +147,7 @@ static clv_status start_services(const arguments *a, clv_parent *parent, running
     CLV_TRY(clv_address_parse(text, &address, err));
     CLV_TRY(clv_listen(&address, 0660, &fd, &bound, err));
     json_object_set_new(ready, "services", json_string(bound.text));
-    return clv_server_start(fd, CONNECTIONS_MAX, IDLE_MS, clv_services_answer, parent, &r->server,
-                            err);
+    return clv_server_start(fd, &services_limits, clv_services_answer, parent, &r->server, err);
 }
 
 /* An option that is a number; where it is absent *out stays as it is. */

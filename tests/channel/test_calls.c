@@ -178,6 +178,8 @@ static void data_beyond_the_readers_limit_is_refused(void **state)
     assert_code(clv_call_read(fd, &call, err), CLV_TOO_LARGE);
 }
 
+#define DATA_MAX (4 * CLV_FRAME_MAX)
+
 /* Echoes the data; a call that names a code fails with it. */
 static clv_status echo(void *context, const clv_message *call, clv_message *answer, clv_error *err)
 {
@@ -204,7 +206,8 @@ static void start_server(stage *s, size_t connections, int idle_ms)
     int fd = -1;
     assert_ok(clv_address_parse("tcp:127.0.0.1:0", &address, err));
     assert_ok(clv_listen(&address, 0, &fd, &s->bound, err));
-    assert_ok(clv_server_start(fd, connections, idle_ms, echo, NULL, &s->server, err));
+    clv_server_limits limits = {connections, idle_ms, DATA_MAX};
+    assert_ok(clv_server_start(fd, &limits, echo, NULL, &s->server, err));
 }
 
 static clv_status call_once(const stage *s, const char *fail, clv_bytes data, clv_message *answer,
@@ -232,6 +235,56 @@ static void a_server_answers_data_of_every_size(void **state)
         test_free(data);
     }
     clv_server_free(&s.server);
+}
+
+static void a_server_takes_no_more_data_than_it_was_told(void **state)
+{
+    (void)state;
+    stage s;
+    start_server(&s, 4, 5000);
+    clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
+    uint8_t *data = test_calloc(1, DATA_MAX + 1);
+    assert_ok(call_once(&s, NULL, CLV_BYTES(data, DATA_MAX), &answer, err));
+    /* The refusal may meet the rest of what was sent on its way: then the connection is reset. */
+    clv_auto(clv_message) none = CLV_MESSAGE_INIT;
+    clv_status found = call_once(&s, NULL, CLV_BYTES(data, DATA_MAX + 1), &none, NULL);
+    assert_true(found == CLV_TOO_LARGE || found == CLV_CLOSED);
+    test_free(data);
+    clv_server_free(&s.server);
+}
+
+static void *stop_server(void *argument)
+{
+    clv_server_free(argument);
+    return NULL;
+}
+
+/* Whoever got through the door is answered: a restart loses nothing. */
+static void a_server_that_stops_answers_who_has_connected(void **state)
+{
+    (void)state;
+    stage s;
+    pthread_t stopper;
+    clv_auto(clv_fd) fresh = -1;
+    clv_auto(clv_fd) half = -1;
+    clv_auto(clv_message) first = CLV_MESSAGE_INIT;
+    clv_auto(clv_message) second = CLV_MESSAGE_INIT;
+    clv_auto(clv_json) call = json_object();
+    start_server(&s, 4, 5000);
+    assert_ok(clv_dial(&s.bound, 5000, &half, err));
+    assert_ok(clv_dial(&s.bound, 5000, &fresh, err));
+    assert_ok(clv_frame_write(half, CLV_FRAME_CALL, clv_bytes_of("{}"), err));
+    usleep(100000); /* both are accepted */
+    assert_int_equal(pthread_create(&stopper, NULL, stop_server, &s.server), 0);
+    usleep(200000);
+    assert_ok(clv_call(fresh, call, clv_bytes_of("x"), &first, err));
+    usleep(1000 * 1000 * CLV_SERVER_GRACE_S);
+    assert_ok(clv_frame_write(half, CLV_FRAME_END, CLV_BYTES(NULL, 0), err));
+    clv_frame_type type;
+    assert_ok(clv_frame_read(half, &type, &second.data, err));
+    assert_int_equal(type, CLV_FRAME_RESULT);
+    clv_fd_drop(&half);
+    pthread_join(stopper, NULL);
 }
 
 static void a_failed_call_travels_with_its_code(void **state)
@@ -313,6 +366,8 @@ int main(void)
         cmocka_unit_test(each_answer_on_the_wire_has_its_verdict),
         cmocka_unit_test(data_beyond_the_readers_limit_is_refused),
         cmocka_unit_test(a_server_answers_data_of_every_size),
+        cmocka_unit_test(a_server_takes_no_more_data_than_it_was_told),
+        cmocka_unit_test(a_server_that_stops_answers_who_has_connected),
         cmocka_unit_test(a_failed_call_travels_with_its_code),
         cmocka_unit_test(idle_peers_are_dropped_and_then_service_resumes),
         cmocka_unit_test(a_peer_that_is_never_silent_and_never_done_is_dropped),
