@@ -112,7 +112,7 @@ static clv_status open_vault(clv_enclave *enclave, const clv_options *options, c
     CLV_TRY(clv_kms_open(&to, &enclave->kms, err));
     CLV_TRY(patiently(enclave, "credentials", ask_credentials, NULL, err));
     CLV_TRY(clv_vault_open(enclave->gate, enclave->kms, &enclave->vault, err));
-    clv_vault_set_witness(enclave->vault, clv_evidence_keep, &enclave->evidence);
+    clv_vault_set_observer(enclave->vault, clv_evidence_keep, &enclave->evidence);
     return clv_keeper_start(&enclave->services, enclave->kms, &enclave->clock, &enclave->metrics,
                             &enclave->keeper, err);
 }

@@ -28,7 +28,7 @@ typedef struct clv_evidence {
 void clv_evidence_init(clv_evidence *evidence);
 void clv_evidence_drop(clv_evidence *evidence);
 
-/* A clv_vault_witness; `evidence` is a clv_evidence. */
+/* A clv_vault_observer; `evidence` is a clv_evidence. */
 void clv_evidence_keep(void *evidence, const clv_policy_key *key, const clv_operation *operation,
                        clv_bytes document);
 

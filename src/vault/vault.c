@@ -16,8 +16,8 @@ struct clv_vault {
     pthread_mutex_t lock; /* protects stopping */
     pthread_cond_t changed;
     bool sweeping, stopping;
-    clv_vault_witness witness; /* NULL: none */
-    void *witness_with;
+    clv_vault_observer observer; /* NULL: none */
+    void *observer_with;
 };
 
 /* Sleeps until the next key is too old; woken when one was added, or to stop. */
@@ -101,10 +101,10 @@ clv_gate *clv_vault_gate(clv_vault *vault)
     return vault->gate;
 }
 
-void clv_vault_set_witness(clv_vault *vault, clv_vault_witness witness, void *with)
+void clv_vault_set_observer(clv_vault *vault, clv_vault_observer observer, void *with)
 {
-    vault->witness = witness;
-    vault->witness_with = with;
+    vault->observer = observer;
+    vault->observer_with = with;
 }
 
 static clv_status check_data_key(const clv_secret *data_key, clv_error *err)
@@ -142,8 +142,8 @@ static clv_status open_and_use(clv_vault *vault, const clv_policy_key *key,
     clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
     CLV_TRY(clv_kms_run(vault->kms, vault->gate, operation, &answer, NULL, err));
     CLV_TRY(check_data_key(answer.plaintext, err));
-    if (vault->witness != NULL)
-        vault->witness(vault->witness_with, key, operation, clv_buf_bytes(&answer.document));
+    if (vault->observer != NULL)
+        vault->observer(vault->observer_with, key, operation, clv_buf_bytes(&answer.document));
     bool new_key = operation->action == CLV_GENERATE_DATA_KEY;
     clv_key_facts facts = {
         .key = key,

@@ -21,11 +21,11 @@ clv_gate *clv_vault_gate(clv_vault *vault);
 
 /*
  * Told of each call to KMS that succeeded: what was asked for and the document that vouched for
- * it, and never a key. Called on the caller's thread; one witness, set before the first call.
+ * it, and never a key. Called on the caller's thread; one observer, set before the first call.
  */
-typedef void (*clv_vault_witness)(void *with, const clv_policy_key *key,
-                                  const clv_operation *operation, clv_bytes document);
-void clv_vault_set_witness(clv_vault *vault, clv_vault_witness witness, void *with);
+typedef void (*clv_vault_observer)(void *with, const clv_policy_key *key,
+                                   const clv_operation *operation, clv_bytes document);
+void clv_vault_set_observer(clv_vault *vault, clv_vault_observer observer, void *with);
 
 /* What came with the key: valid during the use only. */
 typedef struct clv_key_facts {
