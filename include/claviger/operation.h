@@ -33,6 +33,8 @@ bool clv_kms_action_of(const char *name, clv_kms_action *out);
 #define CLV_PUBLIC_KEY_MAX      8192
 #define CLV_CONTEXT_PAIRS_MAX   64
 #define CLV_CONTEXT_BYTES_MAX   8192 /* keys and values together */
+/* In one sealed message: the most that a policy can allow. */
+#define CLV_ENCRYPTED_DATA_KEYS_MAX 16
 
 /* An encryption context: pairs sorted by the bytes of the key, keys unique and not empty. */
 typedef struct clv_context {

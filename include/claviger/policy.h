@@ -37,6 +37,7 @@ typedef struct clv_policy_key {
     uint32_t actions;    /* bit per clv_kms_action */
     clv_context context; /* templates as written; resolved by clv_policy_resolve_context */
     clv_cache_limits cache;
+    uint32_t max_encrypted_data_keys; /* that a sealed message may carry, 1 unless it says more */
     /* Contexts of older releases' policies, under which state may still be opened, never sealed. */
     clv_context predecessor[CLV_PREDECESSORS_MAX];
     size_t predecessor_count;

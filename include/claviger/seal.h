@@ -20,15 +20,21 @@
 #define CLV_SEAL_HEADER_MAX 65536
 #define CLV_SEAL_PROVIDER   "aws-kms"
 
+/* One of a message's encrypted data keys, which all hold the same data key. */
+typedef struct clv_seal_data_key {
+    clv_bytes provider; /* CLV_SEAL_PROVIDER for a key of KMS */
+    clv_bytes key_arn;  /* the provider's information: KMS's is the key's ARN */
+    clv_bytes encrypted;
+} clv_seal_data_key;
+
 /* What a header says. Nothing of it is believed: the caller compares it with the policy. */
 typedef struct clv_seal_header {
     clv_bytes raw; /* the authenticated bytes, from version to commitment */
     uint16_t suite;
     clv_bytes message_id; /* 32 bytes */
     clv_context context;
-    clv_bytes provider; /* of the one encrypted data key */
-    clv_bytes key_arn;
-    clv_bytes encrypted_data_key;
+    clv_seal_data_key data_key[CLV_ENCRYPTED_DATA_KEYS_MAX];
+    size_t data_key_count; /* 1 to CLV_ENCRYPTED_DATA_KEYS_MAX */
     uint32_t frame_length;
     clv_bytes commitment; /* 32 bytes */
     size_t length;        /* of the whole header, authentication tag included */

@@ -62,6 +62,10 @@ static clv_status describe_key(const clv_policy_key *key, clv_error *err)
         clv_print_line("",
                        "cached for %" PRIu32 " s, %" PRIu32 " messages, %" PRIu64 " bytes at most",
                        key->cache.max_age_s, key->cache.max_messages, key->cache.max_bytes);
+    if (key->max_encrypted_data_keys > 1)
+        clv_print_line("",
+                       "in messages that %" PRIu32 " keys at most can open, this one among them",
+                       key->max_encrypted_data_keys);
     return CLV_OK;
 }
 

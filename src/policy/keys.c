@@ -153,6 +153,7 @@ static clv_status read_key(const char *name, const json_t *json, const char *reg
     const char *arn;
     char context_path[PATH_MAX_BYTES + 32];
     json_t *operations, *context, *predecessors, *cache;
+    int64_t data_keys = 1;
     snprintf(path, sizeof path, "keys.%s", name);
     snprintf(arn_path, sizeof arn_path, "%s.key_id", path);
     snprintf(context_path, sizeof context_path, "%s.encryption_context", path);
@@ -169,6 +170,9 @@ static clv_status read_key(const char *name, const json_t *json, const char *reg
     CLV_TRY(read_predecessors(predecessors, path, out, err));
     CLV_TRY(clv_json_value(&r, "cache", &cache, err));
     CLV_TRY(read_cache(cache, path, &out->cache, err));
+    CLV_TRY(clv_json_integer(&r, "max_encrypted_data_keys", 1, CLV_ENCRYPTED_DATA_KEYS_MAX,
+                             &data_keys, err));
+    out->max_encrypted_data_keys = (uint32_t)data_keys;
     return clv_json_done(&r, err);
 }
 

@@ -120,23 +120,30 @@ static clv_status take_context(clv_cursor *c, clv_context *context, clv_error *e
     return status;
 }
 
-static clv_status take_data_key(clv_cursor *c, clv_seal_header *out, clv_error *err)
+static clv_status take_data_key(clv_cursor *c, clv_seal_data_key *out, clv_error *err)
 {
-    uint16_t count;
-    CLV_TRY(clv_cursor_u16(c, &count, err));
-    if (count != 1)
-        return clv_fail(err, CLV_SEAL_DATA_KEYS, "expected one encrypted data key, found %u",
-                        count);
     CLV_TRY(take_field(c, &out->provider, err));
     CLV_TRY(take_field(c, &out->key_arn, err));
-    CLV_TRY(take_field(c, &out->encrypted_data_key, err));
-    if (out->key_arn.n > CLV_KEY_ARN_MAX || out->encrypted_data_key.n == 0 ||
-        out->encrypted_data_key.n > CLV_CIPHERTEXT_BLOB_MAX)
+    CLV_TRY(take_field(c, &out->encrypted, err));
+    if (out->key_arn.n > CLV_KEY_ARN_MAX || out->encrypted.n == 0 ||
+        out->encrypted.n > CLV_CIPHERTEXT_BLOB_MAX)
         return clv_fail(err, CLV_SEAL_FORMAT,
                         "expected an encrypted data key of 1 to %d bytes under a key name of at "
                         "most %d, found %zu and %zu",
-                        CLV_CIPHERTEXT_BLOB_MAX, CLV_KEY_ARN_MAX, out->encrypted_data_key.n,
-                        out->key_arn.n);
+                        CLV_CIPHERTEXT_BLOB_MAX, CLV_KEY_ARN_MAX, out->encrypted.n, out->key_arn.n);
+    return CLV_OK;
+}
+
+static clv_status take_data_keys(clv_cursor *c, clv_seal_header *out, clv_error *err)
+{
+    uint16_t count;
+    CLV_TRY(clv_cursor_u16(c, &count, err));
+    if (count == 0 || count > CLV_ENCRYPTED_DATA_KEYS_MAX)
+        return clv_fail(err, CLV_SEAL_DATA_KEYS, "expected 1 to %d encrypted data keys, found %u",
+                        CLV_ENCRYPTED_DATA_KEYS_MAX, count);
+    for (uint16_t i = 0; i < count; i++)
+        CLV_TRY(take_data_key(c, &out->data_key[i], err));
+    out->data_key_count = count;
     return CLV_OK;
 }
 
@@ -173,7 +180,7 @@ static clv_status parse(clv_bytes bytes, clv_seal_header *out, clv_error *err)
     CLV_TRY(take_version_and_suite(&c, out, err));
     CLV_TRY(clv_cursor_take(&c, CLV_SEAL_MESSAGE_ID_SIZE, &out->message_id, err));
     CLV_TRY(take_context(&c, &out->context, err));
-    CLV_TRY(take_data_key(&c, out, err));
+    CLV_TRY(take_data_keys(&c, out, err));
     CLV_TRY(take_framing(&c, out, err));
     CLV_TRY(clv_cursor_take(&c, CLV_SEAL_COMMITMENT_SIZE, &out->commitment, err));
     out->raw = CLV_BYTES(bytes.p, bytes.n - c.rest.n);

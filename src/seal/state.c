@@ -83,15 +83,32 @@ clv_status clv_state_seal(clv_vault *vault, const clv_policy_key *key, const cha
     return clv_sealer_finish(sealer, err);
 }
 
-static clv_status check_key(const clv_seal_header *header, const clv_policy_key *key,
-                            clv_error *err)
+/*
+ * The one encrypted data key of the policy's key, in *out. Where the policy allows a message to
+ * carry others too, those are never asked for, and the commitment keeps them from meaning another
+ * plaintext.
+ */
+static clv_status find_data_key(const clv_seal_header *header, const clv_policy_key *key,
+                                clv_bytes *out, clv_error *err)
 {
-    if (!clv_bytes_equal(header->provider, clv_bytes_of(CLV_SEAL_PROVIDER)))
-        return clv_fail(err, CLV_SEAL_KEY, "expected a data key of \"%s\", found another provider",
-                        CLV_SEAL_PROVIDER);
-    if (!clv_bytes_equal(header->key_arn, clv_bytes_of(key->key_arn)))
-        return clv_fail(err, CLV_SEAL_KEY, "expected a message of key %s, found one of another key",
-                        key->key_arn);
+    size_t found = 0;
+    if (header->data_key_count > key->max_encrypted_data_keys)
+        return clv_fail(err, CLV_SEAL_DATA_KEYS,
+                        "expected at most %u encrypted data keys (the policy's "
+                        "max_encrypted_data_keys), found %zu",
+                        key->max_encrypted_data_keys, header->data_key_count);
+    for (size_t i = 0; i < header->data_key_count; i++) {
+        const clv_seal_data_key *one = &header->data_key[i];
+        if (!clv_bytes_equal(one->provider, clv_bytes_of(CLV_SEAL_PROVIDER)) ||
+            !clv_bytes_equal(one->key_arn, clv_bytes_of(key->key_arn)))
+            continue;
+        *out = one->encrypted;
+        found++;
+    }
+    if (found != 1)
+        return clv_fail(err, CLV_SEAL_KEY,
+                        "expected one data key of %s and key %s in the message, found %zu",
+                        CLV_SEAL_PROVIDER, key->key_arn, found);
     return CLV_OK;
 }
 
@@ -182,13 +199,13 @@ clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key, const
 {
     clv_auto(clv_context) extra = CLV_CONTEXT_INIT;
     clv_policy_key as;
+    clv_bytes encrypted_key;
     bool older;
     unsealing u = {header, sink, to, out};
     CLV_TRY(message_context(name, generation, &extra, err));
-    CLV_TRY(check_key(header, key, err));
+    CLV_TRY(find_data_key(header, key, &encrypted_key, err));
     CLV_TRY(find_release(vault, key, &extra, &header->context, &as, &older, err));
-    CLV_TRY(clv_vault_with_key(vault, &as, &extra, header->encrypted_data_key, start_unsealing, &u,
-                               err));
+    CLV_TRY(clv_vault_with_key(vault, &as, &extra, encrypted_key, start_unsealing, &u, err));
     if (predecessor != NULL)
         *predecessor = older;
     return CLV_OK;

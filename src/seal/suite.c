@@ -217,14 +217,12 @@ clv_status clv_suite_seal_frame(clv_suite *suite, bool final, uint32_t sequence,
     return seal(suite, iv, CLV_BYTES(aad, n), content, to, tag, err);
 }
 
-clv_status clv_suite_open_frame(clv_suite *suite, bool final, uint32_t sequence, clv_bytes content,
-                                clv_bytes tag, uint8_t *to, clv_error *err)
+clv_status clv_suite_open_frame(clv_suite *suite, bool final, uint32_t sequence, clv_bytes iv,
+                                clv_bytes content, clv_bytes tag, uint8_t *to, clv_error *err)
 {
-    uint8_t iv[CLV_SEAL_IV_SIZE];
     uint8_t aad[FRAME_AAD_MAX];
-    clv_suite_frame_iv(sequence, iv);
     size_t n = frame_aad(suite, final, sequence, content.n, aad);
-    if (open_tagged(suite, iv, CLV_BYTES(aad, n), content, tag, to))
+    if (open_tagged(suite, iv.p, CLV_BYTES(aad, n), content, tag, to))
         return CLV_OK;
     clv_wipe(to, content.n);
     return clv_fail_openssl(err, CLV_SEAL_AUTHENTICATION,

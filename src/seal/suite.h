@@ -41,18 +41,24 @@ CLV_NODISCARD clv_status clv_suite_seal_header(clv_suite *suite, clv_bytes body,
 CLV_NODISCARD clv_status clv_suite_open_header(clv_suite *suite, clv_bytes body, clv_bytes tag,
                                                clv_error *err);
 
-/* The IV of a frame is its sequence number, padded to the left (client-apis/encrypt.md). */
+/*
+ * The IV of a frame that is written: its sequence number, padded to the left
+ * (client-apis/encrypt.md).
+ */
 void clv_suite_frame_iv(uint32_t sequence, uint8_t iv[CLV_SEAL_IV_SIZE]);
 
 /*
  * One frame's content, with the additional data of data-format/message-body-aad.md. `to` has room
- * for content.n bytes. Opening compares the tag (CLV_SEAL_AUTHENTICATION, and `to` is wiped).
+ * for content.n bytes. Opening compares the tag (CLV_SEAL_AUTHENTICATION, and `to` is wiped). Its
+ * iv is what the frame carries (data-format/message-body.md, "Regular Frame IV"): messages whose
+ * IVs are not their sequence numbers are among the published test vectors. The tag covers the
+ * sequence number all the same.
  */
 CLV_NODISCARD clv_status clv_suite_seal_frame(clv_suite *suite, bool final, uint32_t sequence,
                                               clv_bytes content, uint8_t *to,
                                               uint8_t tag[CLV_SEAL_TAG_SIZE], clv_error *err);
 CLV_NODISCARD clv_status clv_suite_open_frame(clv_suite *suite, bool final, uint32_t sequence,
-                                              clv_bytes content, clv_bytes tag, uint8_t *to,
-                                              clv_error *err);
+                                              clv_bytes iv, clv_bytes content, clv_bytes tag,
+                                              uint8_t *to, clv_error *err);
 
 #endif

@@ -3,7 +3,7 @@
 //
 //   AWS_ENDPOINT_URL_KMS=... AWS_REGION=... AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...
 //   NODE_EXTRA_CA_CERTS=ca.pem
-//   node kms_keyring.mjs encrypt ARN FRAME [KEY=VALUE...] < plaintext > message
+//   node kms_keyring.mjs encrypt ARN[,ARN...] FRAME [KEY=VALUE...] < plaintext > message
 //   node kms_keyring.mjs decrypt ARN [KEY=VALUE...] < message > plaintext
 import { readFileSync } from 'node:fs'
 import {
@@ -21,7 +21,8 @@ const input = readFileSync(0)
 
 if (verb === 'encrypt') {
   const [frameLength, ...context] = rest
-  const { result } = await encrypt(new KmsKeyringNode({ generatorKeyId: arn }), input, {
+  const [generatorKeyId, ...keyIds] = arn.split(',')
+  const { result } = await encrypt(new KmsKeyringNode({ generatorKeyId, keyIds }), input, {
     suiteId: AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA512_COMMIT_KEY,
     frameLength: Number(frameLength),
     encryptionContext: pairs(context)

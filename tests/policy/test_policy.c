@@ -160,6 +160,12 @@ static const struct {
     {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"cache\":{\"max_age_s\":-1,"
               "\"max_messages\":1,\"max_bytes\":0}}"),
      CLV_JSON_VALUE, "keys.k.cache.max_age_s"},
+    {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],"
+              "\"max_encrypted_data_keys\":0}"),
+     CLV_JSON_VALUE, "keys.k.max_encrypted_data_keys"},
+    {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],"
+              "\"max_encrypted_data_keys\":17}"),
+     CLV_JSON_VALUE, "keys.k.max_encrypted_data_keys"},
     {WITH_AGENT("{\"may\":[]}"), CLV_JSON_MISSING, "agents[0]"},
     {WITH_AGENT("{\"uid\":-1,\"may\":[]}"), CLV_JSON_VALUE, "agents[0].uid"},
     {WITH_AGENT("{\"uid\":1}"), CLV_JSON_MISSING, "agents[0].may"},

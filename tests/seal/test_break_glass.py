@@ -24,8 +24,17 @@ class BreakGlass(unittest.TestCase):
     def setUpClass(cls):
         cls.stack = stack = Stack()
         cls.addClassCleanup(stack.close)
-        stack.start()
+        stack.prepare()
         cls.arn = stack.keys["agent-state"]
+        policy = stack.default_policy()
+        policy["keys"]["shared"] = {
+            **policy["keys"]["agent-state"], "encryption_context": {"Purpose": "Shared"},
+            "max_encrypted_data_keys": 2}
+        policy["agents"][0]["may"].append("unseal:shared")
+        stack.write_policy(policy)
+        stack.start_nsm()
+        stack.start_parent()
+        stack.start_enclave()
         account = cls.arn.split(":")[4]
         root = {"AWS": f"arn:aws:iam::{account}:root"}
         policy = {"Version": "2012-10-17", "Statement": [
@@ -55,7 +64,7 @@ class BreakGlass(unittest.TestCase):
         return done.stdout
 
     def ours(self, verb, data):
-        done = subprocess.run([program("claviger"), verb, "--name", "n", "--agent",
+        done = subprocess.run([program("claviger"), verb, "--key", "agent-state", "--name", "n", "--agent",
                                self.stack.address("agent")], input=data, capture_output=True,
                               timeout=300)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -88,13 +97,36 @@ class BreakGlass(unittest.TestCase):
     def test_a_message_of_theirs_under_another_context_is_refused_by_us(self):
         theirs = self.sdk("encrypt", self.arn, "4096", *CONTEXT[:3], "claviger:generation=1",
                           data=b"x")
-        status, _, body = self.stack.api("POST", "/v1/unseal?name=n", theirs)
+        status, _, body = self.stack.api("POST", "/v1/unseal?name=n&key=agent-state", theirs)
         self.assertEqual((status, json.loads(body)["code"]), (422, "seal-context"))
+
+    def test_more_data_keys_than_the_policy_allows_are_refused_by_us(self):
+        """The default is one; the policy's key "shared" allows two."""
+        two = ",".join((self.arn, self.stack.keys["other"]))
+        three = ",".join((two, self.arn))
+        shared = ["Purpose=Shared", "claviger:name=shared/n", "claviger:generation=0"]
+        data = os.urandom(5000)
+        for keys, context, key, expected in ((two, CONTEXT, "agent-state", "seal-data-keys"),
+                                             (two, shared, "shared", None),
+                                             (three, shared, "shared", "seal-data-keys")):
+            with self.subTest(keys=keys.count(",") + 1, key=key):
+                theirs = self.sdk("encrypt", keys, "4096", *context, data=data)
+                status, _, body = self.stack.api("POST", f"/v1/unseal?name=n&key={key}", theirs)
+                if expected is None:
+                    self.assertEqual((status, body), (200, data))
+                else:
+                    self.assertEqual((status, json.loads(body)["code"]), (422, expected))
+
+    def test_data_keys_of_other_keys_alone_are_refused_by_us(self):
+        theirs = self.sdk("encrypt", self.stack.keys["other"], "4096", *CONTEXT, data=b"x")
+        status, _, body = self.stack.api("POST", "/v1/unseal?name=n&key=agent-state", theirs)
+        self.assertEqual((status, json.loads(body)["code"]), (422, "seal-key"))
 
     def test_a_message_of_theirs_in_a_signed_suite_is_refused_by_us(self):
         theirs = bytearray(self.sdk("encrypt", self.arn, "4096", *CONTEXT, data=b"x"))
         theirs[1:3] = b"\x05\x78"
-        status, _, body = self.stack.api("POST", "/v1/unseal?name=n", bytes(theirs))
+        status, _, body = self.stack.api("POST", "/v1/unseal?name=n&key=agent-state",
+                                         bytes(theirs))
         self.assertEqual(json.loads(body)["code"], "seal-suite", body)
 
 

@@ -73,9 +73,10 @@ static void the_header_says_what_was_given(void **state)
     assert_int_equal(header.suite, 0x0478);
     assert_int_equal(header.message_id.n, 32);
     assert_true(clv_context_equal(&header.context, &context));
-    assert_bytes(header.provider, "aws-kms");
-    assert_bytes(header.key_arn, TEST_ARN);
-    assert_bytes(header.encrypted_data_key, TEST_ENCRYPTED_KEY);
+    assert_int_equal(header.data_key_count, 1);
+    assert_bytes(header.data_key[0].provider, "aws-kms");
+    assert_bytes(header.data_key[0].key_arn, TEST_ARN);
+    assert_bytes(header.data_key[0].encrypted, TEST_ENCRYPTED_KEY);
     assert_int_equal(header.frame_length, FRAME);
     assert_int_equal(header.length, header.raw.n + 16);
     assert_int_equal(sealed.n, header.length + FINAL_FRAME(1));
@@ -139,7 +140,8 @@ static void refuses_headers_of_another_kind_each_with_its_code(void **state)
         {"suite 0x0378: no commitment", 1, 2, {0x03, 0x78}, CLV_SEAL_SUITE},
         {"suite 0x0578: signed", 1, 2, {0x05, 0x78}, CLV_SEAL_SUITE},
         {"no data key", KEYS, 2, {0, 0}, CLV_SEAL_DATA_KEYS},
-        {"two data keys", KEYS, 2, {0, 2}, CLV_SEAL_DATA_KEYS},
+        {"a data key more than there is", KEYS, 2, {0, 2}, CLV_TRUNCATED},
+        {"17 data keys", KEYS, 2, {0, 17}, CLV_SEAL_DATA_KEYS},
         {"65535 data keys", KEYS, 2, {0xff, 0xff}, CLV_SEAL_DATA_KEYS},
         {"an empty encrypted data key", KEYS + 2 + ENTRY - 3, 2, {0, 0}, CLV_SEAL_FORMAT},
         {"a key name beyond its limit", KEYS + 2 + 2 + 7, 2, {0xff, 0xff}, CLV_TRUNCATED},

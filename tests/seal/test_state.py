@@ -46,6 +46,8 @@ class State(unittest.TestCase):
         cls.policy["keys"]["same-key"] = {
             "key_id": cls.stack.keys[KEY], "operations": ["GenerateDataKey", "Decrypt"],
             "encryption_context": {"Purpose": "Others"}}
+        cls.policy["keys"]["shared"] = {
+            **cls.policy["keys"][KEY], "max_encrypted_data_keys": 2}
         cls.policy["keys"]["decrypt-only"] = {
             "key_id": cls.stack.keys["other"], "operations": ["Decrypt"],
             "encryption_context": {"Purpose": "Reading"}}
@@ -169,6 +171,19 @@ class State(unittest.TestCase):
                 (self.stack.keys[KEY].encode(), self.stack.keys["other"].encode(), "seal-key")):
             self.sealed.write_bytes(message.replace(old, new, 1))
             self.refused(slug, "unseal", KEY, "wallet", 7, self.sealed, self.opened)
+
+    def test_a_data_key_named_twice_is_refused_before_kms(self):
+        message = self.sealed.read_bytes()
+        start = message.index(b"\x00\x01\x00\x07aws-kms")
+        arn = self.stack.keys[KEY].encode()
+        end = message.index(arn) + len(arn)
+        end += 2 + int.from_bytes(message[end:end + 2], "big")
+        entry = message[start + 2:end]
+        self.sealed.write_bytes(message[:start] + b"\x00\x02" + entry + entry + message[end:])
+        self.refused("seal-data-keys", "unseal", KEY, "wallet", 7, self.sealed, self.opened)
+        answer = self.refused("seal-key", "unseal", "shared", "wallet", 7, self.sealed,
+                              self.opened)
+        self.assertIn("found 2", answer)
 
     def test_a_data_key_of_another_message_is_refused(self):
         """Wrapped-key substitution: both data keys are genuine, of other names."""
