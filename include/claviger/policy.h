@@ -43,9 +43,12 @@ typedef struct clv_policy_key {
     size_t predecessor_count;
 } clv_policy_key;
 
+#define CLV_EXE_DIGEST_SIZE 32 /* SHA-256 */
+
 typedef struct clv_policy_agent {
-    bool any_uid, any_gid; /* the member was not given */
+    bool any_uid, any_gid, any_exe; /* the member was not given */
     uint32_t uid, gid;
+    uint8_t exe_sha256[CLV_EXE_DIGEST_SIZE];
     char *may[CLV_CAPABILITIES_MAX]; /* "verb:key" or "verb:key/pattern" */
     size_t may_count;
 } clv_policy_agent;
@@ -123,12 +126,26 @@ CLV_NODISCARD clv_status clv_policy_resolve_decrypt(const clv_policy *policy,
                                                     const clv_context *extra, clv_bytes ciphertext,
                                                     clv_operation *out, clv_error *err);
 
+/* Who is calling, as the kernel says. exe_sha256: the SHA-256 of the file that the caller runs, or
+ * NULL when it was not measured: rows that name one are not the caller's then. */
+typedef struct clv_caller {
+    uint32_t uid, gid;
+    const uint8_t *exe_sha256;
+} clv_caller;
+
+/* Whether a row of the table is this caller's. */
+bool clv_policy_is_agent(const clv_policy_agent *agent, const clv_caller *caller);
+
+/* The first row that fits these ids and names an executable: a caller must be measured before the
+ * table can judge it. NULL: there is no need to. */
+const clv_policy_agent *clv_policy_exe_row(const clv_policy *policy, uint32_t uid, uint32_t gid);
+
 /*
- * Whether an agent with these kernel-given ids may use `verb` on `key` and, where the verb takes
- * one, `name` ("" otherwise): "seal:agent-state", "derive:agent-state/wallet/…". A pattern's last
- * "*" matches any rest. CLV_AGENT_UNKNOWN, CLV_CAPABILITY_MISSING (names the capability).
+ * Whether a caller may use `verb` on `key` and, where the verb takes one, `name` ("" otherwise):
+ * "seal:agent-state", "derive:agent-state/wallet/…". A pattern's last "*" matches any rest.
+ * CLV_AGENT_UNKNOWN, CLV_CAPABILITY_MISSING (names the capability).
  */
-CLV_NODISCARD clv_status clv_policy_allow(const clv_policy *policy, uint32_t uid, uint32_t gid,
+CLV_NODISCARD clv_status clv_policy_allow(const clv_policy *policy, const clv_caller *caller,
                                           const char *verb, const char *key, const char *name,
                                           clv_error *err);
 

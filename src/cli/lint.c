@@ -32,15 +32,23 @@ static void describe_image(const clv_policy *policy)
     }
 }
 
-/* "uid 1000", "gid 4", "uid 1000 with gid 4". */
-static void name_agent(const clv_policy_agent *agent, char *out, size_t size)
+#define AGENT_NAME_SIZE 96
+
+/* "uid 1000", "gid 4", "uid 1000 with gid 4"; "… running 12ab34cd56ef" where an executable is
+ * named, by the beginning of its SHA-256. */
+static void name_agent(const clv_policy_agent *agent, char out[AGENT_NAME_SIZE])
 {
-    char uid[24] = "", gid[24] = "";
+    char uid[24] = "", gid[24] = "", exe[32] = "";
+    const uint8_t *e = agent->exe_sha256;
     if (!agent->any_uid)
         snprintf(uid, sizeof uid, "uid %" PRIu32, agent->uid);
     if (!agent->any_gid)
         snprintf(gid, sizeof gid, "gid %" PRIu32, agent->gid);
-    snprintf(out, size, "%s%s%s", uid, uid[0] != '\0' && gid[0] != '\0' ? " with " : "", gid);
+    if (!agent->any_exe)
+        snprintf(exe, sizeof exe, " running %02x%02x%02x%02x%02x%02x", e[0], e[1], e[2], e[3], e[4],
+                 e[5]);
+    snprintf(out, AGENT_NAME_SIZE, "%s%s%s%s", uid,
+             uid[0] != '\0' && gid[0] != '\0' ? " with " : "", gid, exe);
 }
 
 static clv_status describe_key(const clv_policy_key *key, clv_error *err)
@@ -87,8 +95,8 @@ clv_status clv_lint_describe(const clv_policy *policy, clv_error *err)
     for (size_t i = 0; i < policy->key_count; i++)
         CLV_TRY(describe_key(&policy->key[i], err));
     for (size_t i = 0; i < policy->agent_count; i++) {
-        char name[64];
-        name_agent(&policy->agent[i], name, sizeof name);
+        char name[AGENT_NAME_SIZE];
+        name_agent(&policy->agent[i], name);
         for (size_t k = 0; k < policy->agent[i].may_count; k++)
             clv_print_line("agent", "%s may %s", name, policy->agent[i].may[k]);
     }
@@ -97,15 +105,15 @@ clv_status clv_lint_describe(const clv_policy *policy, clv_error *err)
 
 void clv_lint_table(const clv_policy *policy)
 {
-    printf("%-26s %-8s %-24s %s\n", "agent", "verb", "key", "names");
+    printf("%-32s %-8s %-24s %s\n", "agent", "verb", "key", "names");
     for (size_t i = 0; i < policy->agent_count; i++) {
-        char name[64];
-        name_agent(&policy->agent[i], name, sizeof name);
+        char name[AGENT_NAME_SIZE];
+        name_agent(&policy->agent[i], name);
         for (size_t k = 0; k < policy->agent[i].may_count; k++) {
             const char *may = policy->agent[i].may[k];
             size_t verb = strcspn(may, ":"), key = strcspn(may + verb + 1, "/");
             const char *names = may[verb + 1 + key] == '/' ? may + verb + 2 + key : "*";
-            printf("%-26s %-8.*s %-24.*s %s\n", name, (int)verb, may, (int)key, may + verb + 1,
+            printf("%-32s %-8.*s %-24.*s %s\n", name, (int)verb, may, (int)key, may + verb + 1,
                    names);
         }
     }

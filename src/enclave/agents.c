@@ -10,7 +10,7 @@ clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err)
     socklen_t length = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
         return clv_fail(err, CLV_SYSTEM, "the kernel does not say who the caller is: %m");
-    *out = (clv_agent){.uid = peer.uid, .gid = peer.gid, .pid = peer.pid};
+    *out = (clv_agent){.uid = peer.uid, .gid = peer.gid, .pid = peer.pid, .socket = fd};
     return CLV_OK;
 }
 

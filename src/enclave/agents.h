@@ -12,7 +12,16 @@
 typedef struct clv_agent {
     uint32_t uid, gid;
     int32_t pid; /* for log lines only: numbers are used again */
+    int socket;  /* the connection, which the agent does not own; -1: none */
+    bool exe_measured;
+    uint8_t exe_sha256[CLV_EXE_DIGEST_SIZE]; /* of executable.h, when it was measured */
 } clv_agent;
+
+/* The agent as the policy's table knows it; points into the agent. */
+static inline clv_caller clv_agent_caller(const clv_agent *agent)
+{
+    return (clv_caller){agent->uid, agent->gid, agent->exe_measured ? agent->exe_sha256 : NULL};
+}
 
 /* The credentials that the peer had when it connected. */
 CLV_NODISCARD clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err);

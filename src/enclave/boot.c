@@ -117,15 +117,28 @@ static clv_status open_vault(clv_enclave *enclave, const clv_options *options, c
                             &enclave->keeper, err);
 }
 
-clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error *err)
+static bool names_executables(const clv_policy *policy)
+{
+    for (size_t i = 0; i < policy->agent_count; i++) {
+        if (!policy->agent[i].any_exe)
+            return true;
+    }
+    return false;
+}
+
+clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_opener *opener,
+                    clv_error *err)
 {
     *enclave = (clv_enclave){.nsm = NULL};
     clv_clock_init(&enclave->clock);
     clv_agents_init(&enclave->agents, options->agent_rate);
+    clv_executables_init(&enclave->executables, opener);
     clv_roots_init(&enclave->roots);
     clv_evidence_init(&enclave->evidence);
     CLV_TRY(clv_services_init(&enclave->services, options->services, SERVICES_TIMEOUT, err));
     CLV_TRY(read_policy(options->policy, &enclave->policy, err));
+    if (!names_executables(enclave->policy))
+        clv_opener_stop(opener);
     enclave->front_key = options->front_key;
     if (options->front_key != NULL &&
         clv_policy_find_key(enclave->policy, options->front_key) == NULL)
@@ -147,6 +160,7 @@ void clv_enclave_drop(clv_enclave *enclave)
     clv_policy_free(&enclave->policy);
     clv_evidence_drop(&enclave->evidence);
     clv_roots_drop(&enclave->roots);
+    clv_executables_drop(&enclave->executables);
     clv_agents_drop(&enclave->agents);
     clv_clock_drop(&enclave->clock);
 }

@@ -11,11 +11,13 @@
 #define CLV_BOOT_PATIENCE_MS 30000
 
 /*
- * Bring everything up but the listeners. SIGTERM and SIGINT must be blocked; one that arrives
- * while the parent is waited for ends the boot with CLV_CLOSED. The enclave is dropped by the
- * caller whatever this returns.
+ * Bring everything up but the listeners. The opener has been started, and outlives the enclave; it
+ * is stopped here when the policy names no executable. SIGTERM and SIGINT must be blocked; one that
+ * arrives while the parent is waited for ends the boot with CLV_CLOSED. The enclave is dropped by
+ * the caller whatever this returns.
  */
-CLV_NODISCARD clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_error *err);
+CLV_NODISCARD clv_status clv_boot(clv_enclave *enclave, const clv_options *options,
+                                  clv_opener *opener, clv_error *err);
 
 void clv_enclave_drop(clv_enclave *enclave);
 

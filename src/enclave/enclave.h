@@ -8,6 +8,7 @@
 #include <base/clock.h>
 #include <enclave/agents.h>
 #include <enclave/evidence.h>
+#include <enclave/executable.h>
 #include <enclave/keeper.h>
 #include <enclave/metrics.h>
 #include <enclave/options.h>
@@ -26,6 +27,7 @@ typedef struct clv_enclave {
     clv_keeper *keeper;
     clv_metrics metrics;
     clv_agents agents;
+    clv_executables executables;
     clv_roots roots;
     clv_evidence evidence;
     const char *front_key; /* the key of the front ends; NULL: the policy's only one */

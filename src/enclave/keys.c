@@ -129,8 +129,9 @@ clv_status clv_keys_answer(clv_request *request, const clv_key_ask *ask, json_t 
 {
     clv_auto(key_use) use = {.request = request, .ask = ask};
     clv_auto(clv_buf) blob = CLV_BUF_INIT;
-    CLV_TRY(clv_policy_allow(request->enclave->policy, request->agent.uid, request->agent.gid,
-                             ask->verb, request->key->name, ask->derivation.path, err));
+    clv_caller caller = clv_agent_caller(&request->agent);
+    CLV_TRY(clv_policy_allow(request->enclave->policy, &caller, ask->verb, request->key->name,
+                             ask->derivation.path, err));
     CLV_TRY(find_root(request, &blob, err));
     use.answer = json_pack("{s:s, s:s, s:s, s:s}", "key_name", request->key->name, "algorithm",
                            clv_derive_algorithm_name(ask->derivation.algorithm), "purpose",

@@ -20,22 +20,31 @@ static const clv_server_limits control_limits = {
 #define DOORS 3
 
 typedef struct listeners {
+    int control_fd; /* until a server has it; -1 */
     clv_server *control;
     clv_address control_at;
     struct door {
+        int fd;
         clv_api *api;
         clv_address at;
     } door[DOORS];
 } listeners;
 
+#define LISTENERS_INIT                                                   \
+    {                                                                    \
+        .control_fd = -1, .door = { {.fd = -1}, {.fd = -1}, {.fd = -1} } \
+    }
+
 static void listeners_drop(listeners *l)
 {
     for (size_t i = 0; i < DOORS; i++) {
-        if (l->door[i].api != NULL)
+        if (l->door[i].at.length > 0)
             unlink(((const struct sockaddr_un *)&l->door[i].at.sa)->sun_path);
         clv_api_free(&l->door[i].api);
+        clv_fd_drop(&l->door[i].fd);
     }
     clv_server_free(&l->control);
+    clv_fd_drop(&l->control_fd);
 }
 
 static clv_status listen_at(const char *text, mode_t mode, int *fd, clv_address *bound,
@@ -46,35 +55,34 @@ static clv_status listen_at(const char *text, mode_t mode, int *fd, clv_address 
     return clv_listen(&address, mode, fd, bound, err);
 }
 
-static clv_status open_door(clv_enclave *enclave, const char *address, clv_front front, mode_t mode,
-                            struct door *out, clv_error *err)
+/* Who connects now waits until the doors open. */
+static clv_status bind_doors(const clv_options *options, listeners *out, clv_error *err)
 {
-    clv_auto(clv_fd) fd = -1;
-    CLV_TRY(listen_at(address, mode, &fd, &out->at, err));
-    CLV_TRY(clv_api_start(enclave, front, fd, &out->api, err));
-    fd = -1;
+    const char *address[DOORS] = {
+        [CLV_FRONT_AGENT] = options->agent,
+        [CLV_FRONT_DSTACK] = options->dstack,
+        [CLV_FRONT_ROFL] = options->rofl,
+    };
+    CLV_TRY(listen_at(options->control, 0600, &out->control_fd, &out->control_at, err));
+    for (size_t i = 0; i < DOORS; i++) {
+        if (address[i] != NULL)
+            CLV_TRY(listen_at(address[i], options->agent_mode, &out->door[i].fd, &out->door[i].at,
+                              err));
+    }
     return CLV_OK;
 }
 
 /* From here on the enclave is open to its parent and its agents. */
-static clv_status open_doors(clv_enclave *enclave, const clv_options *options, listeners *out,
-                             clv_error *err)
+static clv_status open_doors(clv_enclave *enclave, listeners *l, clv_error *err)
 {
-    clv_auto(clv_fd) control = -1;
-    CLV_TRY(listen_at(options->control, 0600, &control, &out->control_at, err));
-    CLV_TRY(clv_server_start(control, &control_limits, clv_control_answer, enclave, &out->control,
-                             err));
-    control = -1;
-    const struct {
-        const char *address;
-        clv_front front;
-    } row[DOORS] = {{options->agent, CLV_FRONT_AGENT},
-                    {options->dstack, CLV_FRONT_DSTACK},
-                    {options->rofl, CLV_FRONT_ROFL}};
+    CLV_TRY(clv_server_start(l->control_fd, &control_limits, clv_control_answer, enclave,
+                             &l->control, err));
+    l->control_fd = -1;
     for (size_t i = 0; i < DOORS; i++) {
-        if (row[i].address != NULL)
-            CLV_TRY(open_door(enclave, row[i].address, row[i].front, options->agent_mode,
-                              &out->door[i], err));
+        if (l->door[i].fd < 0)
+            continue;
+        CLV_TRY(clv_api_start(enclave, (clv_front)i, l->door[i].fd, &l->door[i].api, err));
+        l->door[i].fd = -1;
     }
     return CLV_OK;
 }
@@ -134,15 +142,20 @@ static clv_status run(const clv_options *options, clv_error *err)
     sigset_t stop;
     int which;
     block_stop_signals(&stop);
-    CLV_TRY(prepare_sandbox(options, err));
-    clv_auto(clv_enclave) enclave;
-    clv_status status = clv_boot(&enclave, options, err);
+    clv_auto(clv_opener) opener;
+    clv_status status = clv_opener_start(&options->user, &opener, err);
     if (status != CLV_OK)
         return status;
-    clv_auto(listeners) doors = {.control = NULL};
-    CLV_TRY(open_doors(&enclave, options, &doors, err));
+    CLV_TRY(prepare_sandbox(options, err));
+    clv_auto(clv_enclave) enclave;
+    status = clv_boot(&enclave, options, &opener, err);
+    if (status != CLV_OK)
+        return status;
+    clv_auto(listeners) doors = LISTENERS_INIT;
+    CLV_TRY(bind_doors(options, &doors, err));
     CLV_TRY(say_ready(options, &doors, err));
     CLV_TRY(enter_sandbox(options, err));
+    CLV_TRY(open_doors(&enclave, &doors, err));
     sigwait(&stop, &which);
     clv_log(CLV_LOG_INFO, "stop", NULL, "told to stop");
     return CLV_OK;

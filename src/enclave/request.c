@@ -228,6 +228,23 @@ static clv_status check_body_head(const clv_route *route, const clv_http_head *h
     return CLV_OK;
 }
 
+/* Only where the policy's table cannot judge this agent without. What cannot be measured is not
+ * what a row names: the denial says so. */
+static void measure_executable(clv_request *request)
+{
+    clv_enclave *enclave = request->enclave;
+    clv_agent *agent = &request->agent;
+    const clv_policy_agent *row = clv_policy_exe_row(enclave->policy, agent->uid, agent->gid);
+    clv_error problem = {.code = CLV_OK};
+    if (row == NULL)
+        return;
+    agent->exe_measured =
+        clv_executables_measure(&enclave->executables, (size_t)(row - enclave->policy->agent),
+                                agent->socket, agent->exe_sha256, &problem) == CLV_OK;
+    if (!agent->exe_measured)
+        clv_log_failure(CLV_LOG_WARNING, "api.not_measured", request->operation, &problem);
+}
+
 clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const clv_agent *agent,
                              const clv_http_head *head, clv_error *err)
 {
@@ -237,8 +254,10 @@ clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const c
     const char *rest = NULL;
     char key_name[CLV_POLICY_NAME_MAX + 1] = "";
     CLV_TRY(find_route(request, head, &rest, err));
-    if (request->route->metered)
+    if (request->route->metered) {
         CLV_TRY(clv_agents_take_request(&enclave->agents, agent->uid, err));
+        measure_executable(request);
+    }
     CLV_TRY(read_query(request, head, key_name, sizeof key_name, err));
     if (rest[0] != '\0') {
         clv_status status = clv_percent_decode(rest, request->name, sizeof request->name, err);
@@ -253,8 +272,9 @@ clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const c
     if (request->route->verb == NULL)
         return CLV_OK;
     const char *on = request->name[0] != '\0' ? request->name : request->prefix;
-    return clv_policy_allow(enclave->policy, agent->uid, agent->gid, request->route->verb,
-                            request->key->name, on, err);
+    clv_caller caller = clv_agent_caller(&request->agent);
+    return clv_policy_allow(enclave->policy, &caller, request->route->verb, request->key->name, on,
+                            err);
 }
 
 clv_status clv_request_body(clv_request *request, clv_bytes piece, clv_error *err)

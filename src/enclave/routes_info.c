@@ -4,10 +4,10 @@
 static json_t *capabilities_json(const clv_policy *policy, const clv_agent *agent)
 {
     json_t *all = json_array();
+    clv_caller caller = clv_agent_caller(agent);
     for (size_t i = 0; i < policy->agent_count; i++) {
         const clv_policy_agent *row = &policy->agent[i];
-        bool is =
-            (row->any_uid || row->uid == agent->uid) && (row->any_gid || row->gid == agent->gid);
+        bool is = clv_policy_is_agent(row, &caller);
         for (size_t j = 0; is && j < row->may_count; j++)
             json_array_append_new(all, json_string(row->may[j]));
     }

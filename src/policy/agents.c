@@ -71,11 +71,13 @@ static clv_status read_agent(const clv_policy *policy, size_t index, const json_
     clv_json_reader r;
     char path[32];
     int64_t uid = -1, gid = -1;
+    const char *exe = NULL;
     json_t *may;
     snprintf(path, sizeof path, "agents[%zu]", index);
     CLV_TRY(clv_json_open(&r, json, path, err));
     CLV_TRY(clv_json_integer(&r, "uid", 0, UINT32_MAX - 1, &uid, err));
     CLV_TRY(clv_json_integer(&r, "gid", 0, UINT32_MAX - 1, &gid, err));
+    CLV_TRY(clv_json_text(&r, "exe_sha256", &exe, err));
     CLV_TRY(clv_json_need_value(&r, "may", &may, err));
     CLV_TRY(read_may(policy, may, path, out, err));
     CLV_TRY(clv_json_done(&r, err));
@@ -83,9 +85,14 @@ static clv_status read_agent(const clv_policy *policy, size_t index, const json_
         return clv_fail(err, CLV_JSON_MISSING, "%s: expected uid or gid, found neither", path);
     out->any_uid = uid < 0;
     out->any_gid = gid < 0;
+    out->any_exe = exe == NULL;
     out->uid = (uint32_t)uid;
     out->gid = (uint32_t)gid;
-    return CLV_OK;
+    if (exe == NULL)
+        return CLV_OK;
+    clv_status status =
+        clv_hex_decode_exact(clv_bytes_of(exe), out->exe_sha256, CLV_EXE_DIGEST_SIZE, err);
+    return status == CLV_OK ? CLV_OK : clv_blame(err, status, "%s.exe_sha256", path);
 }
 
 clv_status clv_policy_read_agents(const json_t *agents, clv_policy *out, clv_error *err)
@@ -122,18 +129,52 @@ static bool covers(const char *capability, const char *verb, const char *key, co
     return *rest == '\0' || (*rest == '/' && matches_name(rest + 1, name));
 }
 
-static bool is_agent(const clv_policy_agent *agent, uint32_t uid, uint32_t gid)
+static bool has_ids(const clv_policy_agent *agent, uint32_t uid, uint32_t gid)
 {
     return (agent->any_uid || agent->uid == uid) && (agent->any_gid || agent->gid == gid);
 }
 
-clv_status clv_policy_allow(const clv_policy *policy, uint32_t uid, uint32_t gid, const char *verb,
+bool clv_policy_is_agent(const clv_policy_agent *agent, const clv_caller *caller)
+{
+    if (!has_ids(agent, caller->uid, caller->gid))
+        return false;
+    return agent->any_exe ||
+           (caller->exe_sha256 != NULL &&
+            memcmp(agent->exe_sha256, caller->exe_sha256, CLV_EXE_DIGEST_SIZE) == 0);
+}
+
+const clv_policy_agent *clv_policy_exe_row(const clv_policy *policy, uint32_t uid, uint32_t gid)
+{
+    for (size_t i = 0; i < policy->agent_count; i++) {
+        if (!policy->agent[i].any_exe && has_ids(&policy->agent[i], uid, gid))
+            return &policy->agent[i];
+    }
+    return NULL;
+}
+
+/* What a denial says of the executable, where the table asks for one: ", executable 12ab…". */
+static void describe_exe(const clv_policy *policy, const clv_caller *caller, char *out, size_t size)
+{
+    out[0] = '\0';
+    if (clv_policy_exe_row(policy, caller->uid, caller->gid) == NULL)
+        return;
+    if (caller->exe_sha256 == NULL) {
+        snprintf(out, size, ", executable not measurable");
+        return;
+    }
+    int n = snprintf(out, size, ", executable ");
+    for (size_t i = 0; i < CLV_EXE_DIGEST_SIZE; i++)
+        n += snprintf(out + n, size - (size_t)n, "%02x", caller->exe_sha256[i]);
+}
+
+clv_status clv_policy_allow(const clv_policy *policy, const clv_caller *caller, const char *verb,
                             const char *key, const char *name, clv_error *err)
 {
     bool known = false;
+    char exe[96];
     for (size_t i = 0; i < policy->agent_count; i++) {
         const clv_policy_agent *agent = &policy->agent[i];
-        if (!is_agent(agent, uid, gid))
+        if (!clv_policy_is_agent(agent, caller))
             continue;
         known = true;
         for (size_t k = 0; k < agent->may_count; k++) {
@@ -141,10 +182,11 @@ clv_status clv_policy_allow(const clv_policy *policy, uint32_t uid, uint32_t gid
                 return CLV_OK;
         }
     }
+    describe_exe(policy, caller, exe, sizeof exe);
     if (!known)
         return clv_fail(err, CLV_AGENT_UNKNOWN,
-                        "expected an agent of the policy, found uid %" PRIu32 ", gid %" PRIu32, uid,
-                        gid);
-    return clv_fail(err, CLV_CAPABILITY_MISSING, "the agent lacks the capability %s:%s%s%s", verb,
-                    key, name[0] != '\0' ? "/" : "", name);
+                        "expected an agent of the policy, found uid %" PRIu32 ", gid %" PRIu32 "%s",
+                        caller->uid, caller->gid, exe);
+    return clv_fail(err, CLV_CAPABILITY_MISSING, "the agent lacks the capability %s:%s%s%s%s", verb,
+                    key, name[0] != '\0' ? "/" : "", name, exe);
 }

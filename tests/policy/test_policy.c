@@ -169,6 +169,9 @@ static const struct {
     {WITH_AGENT("{\"may\":[]}"), CLV_JSON_MISSING, "agents[0]"},
     {WITH_AGENT("{\"uid\":-1,\"may\":[]}"), CLV_JSON_VALUE, "agents[0].uid"},
     {WITH_AGENT("{\"uid\":1}"), CLV_JSON_MISSING, "agents[0].may"},
+    {WITH_AGENT("{\"exe_sha256\":\"00\",\"may\":[]}"), CLV_JSON_MISSING, "agents[0]"},
+    {WITH_AGENT("{\"uid\":1,\"exe_sha256\":\"00\",\"may\":[]}"), CLV_BAD_ENCODING,
+     "agents[0].exe_sha256"},
     {WITH_AGENT("{\"uid\":1,\"may\":[\"seal\"]}"), CLV_POLICY_FORMAT, "agents[0].may[0]"},
     {WITH_AGENT("{\"uid\":1,\"may\":[\"fly:k\"]}"), CLV_POLICY_FORMAT, "agents[0].may[0]"},
     {WITH_AGENT("{\"uid\":1,\"may\":[\"seal:other\"]}"), CLV_POLICY_FORMAT, "agents[0].may[0]"},
@@ -383,13 +386,49 @@ static void an_agent_may_do_exactly_what_the_table_says(void **state)
     clv_auto_ptr(clv_policy) policy = parse(GOOD);
     for (size_t i = 0; i < ROWS(allow_table); i++) {
         clv_error fault = {.code = CLV_OK};
-        clv_status found = clv_policy_allow(policy, allow_table[i].uid, 5, allow_table[i].verb,
+        clv_caller caller = {.uid = allow_table[i].uid, .gid = 5};
+        clv_status found = clv_policy_allow(policy, &caller, allow_table[i].verb,
                                             allow_table[i].key, allow_table[i].name, &fault);
         if (found != allow_table[i].expected)
             fail_msg("%u %s:%s/%s: expected %s, found %s", allow_table[i].uid, allow_table[i].verb,
                      allow_table[i].key, allow_table[i].name,
                      clv_status_slug(allow_table[i].expected), clv_status_slug(found));
     }
+}
+
+#define EXE_A "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"
+
+static void a_row_that_names_an_executable_is_for_callers_that_run_it(void **state)
+{
+    (void)state;
+    clv_auto_ptr(clv_policy) policy =
+        parse(WITH_AGENT("{\"uid\":1,\"exe_sha256\":\"" EXE_A "\",\"may\":[\"seal:k\"]},"
+                         "{\"uid\":1,\"gid\":7,\"may\":[\"attest:k\"]}"));
+    uint8_t a[CLV_EXE_DIGEST_SIZE], b[CLV_EXE_DIGEST_SIZE];
+    memset(a, 0xa1, sizeof a);
+    memcpy(b, a, sizeof b);
+    b[CLV_EXE_DIGEST_SIZE - 1] ^= 1;
+    const struct {
+        clv_caller caller;
+        const char *verb, *said;
+        clv_status expected;
+    } row[] = {
+        {{1, 1, a}, "seal", "", CLV_OK},
+        {{1, 1, b}, "seal", "executable a1a1", CLV_AGENT_UNKNOWN},
+        {{1, 1, NULL}, "seal", "executable not measurable", CLV_AGENT_UNKNOWN},
+        {{2, 1, a}, "seal", "uid 2, gid 1", CLV_AGENT_UNKNOWN},
+        {{1, 7, NULL}, "attest", "", CLV_OK},
+        {{1, 7, NULL}, "seal", "seal:k, executable not measurable", CLV_CAPABILITY_MISSING},
+        {{1, 7, b}, "seal", "seal:k, executable a1a1", CLV_CAPABILITY_MISSING},
+    };
+    for (size_t i = 0; i < ROWS(row); i++) {
+        clv_error fault = {.code = CLV_OK};
+        assert_int_equal(clv_policy_allow(policy, &row[i].caller, row[i].verb, "k", "", &fault),
+                         row[i].expected);
+        assert_non_null(strstr(fault.text, row[i].said));
+    }
+    assert_ptr_equal(clv_policy_exe_row(policy, 1, 1), &policy->agent[0]);
+    assert_null(clv_policy_exe_row(policy, 2, 7));
 }
 
 int main(void)
@@ -404,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_request_that_fits_two_keys_is_refused),
         cmocka_unit_test(an_operation_that_the_key_lacks_is_refused),
         cmocka_unit_test(an_agent_may_do_exactly_what_the_table_says),
+        cmocka_unit_test(a_row_that_names_an_executable_is_for_callers_that_run_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
