@@ -36,6 +36,7 @@ typedef struct clv_policy_key {
     char *key_arn;
     uint32_t actions;    /* bit per clv_kms_action */
     clv_context context; /* templates as written; resolved by clv_policy_resolve_context */
+    clv_buf peer;        /* "peer_public_key": DER SubjectPublicKeyInfo; empty: none */
     clv_cache_limits cache;
     uint32_t max_encrypted_data_keys; /* that a sealed message may carry, 1 unless it says more */
     /* Contexts of older releases' policies, under which state may still be opened, never sealed. */
@@ -125,6 +126,14 @@ CLV_NODISCARD clv_status clv_policy_resolve_decrypt(const clv_policy *policy,
                                                     const clv_identity *identity,
                                                     const clv_context *extra, clv_bytes ciphertext,
                                                     clv_operation *out, clv_error *err);
+
+/*
+ * DeriveSharedSecret with the key's peer_public_key. KMS takes no encryption context here: the
+ * key's own (clv_policy_resolve_context) binds what is derived from the secret.
+ * CLV_POLICY_OPERATION: the key has no peer, or may not.
+ */
+CLV_NODISCARD clv_status clv_policy_resolve_agreement(const clv_policy_key *key, clv_operation *out,
+                                                      clv_error *err);
 
 /* Who is calling, as the kernel says. exe_sha256: the SHA-256 of the file that the caller runs, or
  * NULL when it was not measured: rows that name one are not the caller's then. */

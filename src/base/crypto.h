@@ -25,4 +25,14 @@ void clv_x509_drop(clv_x509 *x509);
 /* The DER SubjectPublicKeyInfo (RFC 5280 section 4.1) of a key, appended. */
 CLV_NODISCARD clv_status clv_spki_append(clv_buf *out, EVP_PKEY *key, clv_error *err);
 
+/* Read one, with nothing behind it. CLV_BAD_ENCODING. */
+CLV_NODISCARD clv_status clv_spki_parse(clv_bytes der, EVP_PKEY **out, clv_error *err);
+
+/*
+ * How many bytes a shared secret has that KMS derives with this public key (AWS KMS API reference,
+ * DeriveSharedSecret: the x coordinate on P-256, P-384, P-521 or SM2). CLV_BAD_ENCODING: it is not
+ * the SubjectPublicKeyInfo of a key on one of these curves, named and not written out.
+ */
+CLV_NODISCARD clv_status clv_spki_shared_size(clv_bytes der, size_t *size, clv_error *err);
+
 #endif

@@ -66,6 +66,8 @@ static clv_status describe_key(const clv_policy_key *key, clv_error *err)
     for (size_t i = 0; i < key->context.count; i++)
         clv_print_line("", "in the context %s = %s", key->context.pair[i].key,
                        key->context.pair[i].value);
+    if (key->peer.n > 0)
+        clv_print_line("", "derives from the secret that KMS shares with a peer's public key");
     if (key->cache.max_age_s > 0)
         clv_print_line("",
                        "cached for %" PRIu32 " s, %" PRIu32 " messages, %" PRIu64 " bytes at most",
@@ -209,11 +211,31 @@ static clv_status warn_of_context(const clv_policy_key *key, json_t *into, clv_e
     return CLV_OK;
 }
 
+#define AGREEMENT (UINT32_C(1) << CLV_DERIVE_SHARED_SECRET)
+
+/* A KMS key has one usage: KEY_AGREEMENT serves DeriveSharedSecret and nothing else. */
+static clv_status warn_of_agreement(const clv_policy_key *key, json_t *into, clv_error *err)
+{
+    if ((key->actions & AGREEMENT) == 0)
+        return CLV_OK;
+    if (key->peer.n == 0)
+        CLV_TRY(warn(into, err, "no-peer",
+                     "keys.%s: DeriveSharedSecret without a peer_public_key: nothing uses it",
+                     key->name));
+    if ((key->actions & ~AGREEMENT) != 0)
+        CLV_TRY(warn(into, err, "two-usages",
+                     "keys.%s.operations: DeriveSharedSecret beside others: a KMS key has one "
+                     "KeyUsage, so that one or the other is always refused",
+                     key->name));
+    return CLV_OK;
+}
+
 static clv_status warn_of_keys(const clv_policy *p, json_t *into, clv_error *err)
 {
     for (size_t i = 0; i < p->key_count; i++) {
         const clv_policy_key *key = &p->key[i];
         CLV_TRY(warn_of_context(key, into, err));
+        CLV_TRY(warn_of_agreement(key, into, err));
         if (key->cache.max_age_s > 0)
             CLV_TRY(warn(into, err, "cache-on",
                          "keys.%s.cache: a data key stays in memory for up to %" PRIu32

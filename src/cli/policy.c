@@ -78,7 +78,8 @@ static const clv_option options[] = {
     {"pcrs", "FILE", "resolve: the enclave's registers, as `claviger measure` prints them",
      take_pcrs},
     {"request", "FILE|-", "resolve: a parent's key setup request", take_request},
-    {"key", "NAME", "resolve: a key of the policy, in place of a request", take_key},
+    {"key", "NAME",
+     "resolve: a key of the policy, in place of a request; alone: DeriveSharedSecret", take_key},
     {"bytes", "N", "resolve: GenerateDataKey of N bytes with that key", take_bytes},
     {"ciphertext", "HEX|@FILE", "resolve: Decrypt of a CiphertextBlob with that key",
      take_ciphertext},
@@ -165,6 +166,8 @@ static clv_status resolve_key(const clv_policy *policy, const clv_identity *iden
     if (key == NULL)
         return clv_fail(err, CLV_POLICY_NO_KEY, "--key: expected a key of the policy, found %.80s",
                         s->key);
+    if (s->ciphertext == NULL && s->bytes == 0)
+        return clv_policy_resolve_agreement(key, out, err);
     if (s->ciphertext == NULL)
         return clv_policy_resolve_generate(policy, key, identity, NULL, (uint32_t)s->bytes, out,
                                            err);
@@ -218,11 +221,11 @@ static clv_status resolve(const clv_policy *policy, const settings *s, clv_error
 {
     clv_identity identity;
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
-    bool by_key = s->key != NULL && (s->bytes > 0) != (s->ciphertext != NULL);
-    if ((s->request != NULL) == by_key)
-        return clv_fail(
-            err, CLV_USAGE,
-            "policy resolve: expected --request, or --key with --bytes or --ciphertext");
+    bool both = s->bytes > 0 && s->ciphertext != NULL;
+    if ((s->request != NULL) == (s->key != NULL) || both)
+        return clv_fail(err, CLV_USAGE,
+                        "policy resolve: expected --request, or --key with --bytes, --ciphertext "
+                        "or, for DeriveSharedSecret, neither");
     CLV_TRY(read_identity(policy, s->pcrs, &identity, err));
     CLV_TRY(s->request != NULL ? resolve_request(policy, &identity, s->request, &operation, err)
                                : resolve_key(policy, &identity, s, &operation, err));

@@ -124,22 +124,30 @@ static clv_status find_root(clv_request *request, clv_buf *blob, clv_error *err)
     return clv_services_key_get(services, request->key->name, blob, err);
 }
 
+/* A key with a peer has its root in KMS alone; any other's is a data key that the parent keeps. */
+static clv_status with_root(clv_request *request, key_use *use, clv_error *err)
+{
+    clv_auto(clv_buf) blob = CLV_BUF_INIT;
+    clv_vault *vault = request->enclave->vault;
+    if (request->key->peer.n > 0)
+        return clv_vault_with_shared_secret(vault, request->key, use_root, use, err);
+    CLV_TRY(find_root(request, &blob, err));
+    return clv_vault_with_key(vault, request->key, NULL, clv_buf_bytes(&blob), use_root, use, err);
+}
+
 clv_status clv_keys_answer(clv_request *request, const clv_key_ask *ask, json_t **answer,
                            clv_error *err)
 {
     clv_auto(key_use) use = {.request = request, .ask = ask};
-    clv_auto(clv_buf) blob = CLV_BUF_INIT;
     clv_caller caller = clv_agent_caller(&request->agent);
     CLV_TRY(clv_policy_allow(request->enclave->policy, &caller, ask->verb, request->key->name,
                              ask->derivation.path, err));
-    CLV_TRY(find_root(request, &blob, err));
     use.answer = json_pack("{s:s, s:s, s:s, s:s}", "key_name", request->key->name, "algorithm",
                            clv_derive_algorithm_name(ask->derivation.algorithm), "purpose",
                            ask->derivation.purpose, "path", ask->derivation.path);
     if (use.answer == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
-    CLV_TRY(clv_vault_with_key(request->enclave->vault, request->key, NULL, clv_buf_bytes(&blob),
-                               use_root, &use, err));
+    CLV_TRY(with_root(request, &use, err));
     *answer = use.answer;
     use.answer = NULL;
     return CLV_OK;

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include <base/crypto.h>
+
 #define CACHE_AGE_MAX_S    86400
 #define CACHE_MESSAGES_MAX INT64_C(4294967295)
 #define CACHE_BYTES_MAX    (INT64_C(1) << 50)
@@ -107,6 +109,25 @@ static clv_status read_context(json_t *pairs, const char *path, clv_context *out
     return CLV_OK;
 }
 
+/* The other side of DeriveSharedSecret: checked here, so that a wrong one shows at boot. */
+static clv_status read_peer(const char *text, const char *path, clv_policy_key *out, clv_error *err)
+{
+    if (text == NULL)
+        return CLV_OK;
+    size_t shared_size;
+    clv_status status = clv_base64_decode(clv_bytes_of(text), &out->peer, err);
+    if (status == CLV_OK)
+        status = clv_spki_shared_size(clv_buf_bytes(&out->peer), &shared_size, err);
+    if (status != CLV_OK)
+        return clv_blame(err, status, "%s.peer_public_key", path);
+    if ((out->actions >> CLV_DERIVE_SHARED_SECRET & 1) == 0)
+        return clv_fail(err, CLV_POLICY_FORMAT,
+                        "%s.peer_public_key: expected DeriveSharedSecret in %s.operations, found "
+                        "it missing",
+                        path, path);
+    return CLV_OK;
+}
+
 static clv_status read_predecessors(const json_t *list, const char *path, clv_policy_key *out,
                                     clv_error *err)
 {
@@ -152,18 +173,22 @@ static clv_status read_key(const char *name, const json_t *json, const char *reg
     char arn_path[PATH_MAX_BYTES + 16];
     const char *arn;
     char context_path[PATH_MAX_BYTES + 32];
+    const char *peer;
     json_t *operations, *context, *predecessors, *cache;
     int64_t data_keys = 1;
     snprintf(path, sizeof path, "keys.%s", name);
     snprintf(arn_path, sizeof arn_path, "%s.key_id", path);
     snprintf(context_path, sizeof context_path, "%s.encryption_context", path);
     memcpy(out->name, name, strlen(name) + 1);
+    out->peer.limit = CLV_PUBLIC_KEY_MAX;
     CLV_TRY(clv_json_open(&r, json, path, err));
     CLV_TRY(clv_json_need_text(&r, "key_id", &arn, err));
     CLV_TRY(clv_policy_check_arn(arn, region, arn_path, err));
     CLV_TRY(clv_text_dup(clv_bytes_of(arn), &out->key_arn, err));
     CLV_TRY(clv_json_need_value(&r, "operations", &operations, err));
     CLV_TRY(read_operations(operations, path, &out->actions, err));
+    CLV_TRY(clv_json_text(&r, "peer_public_key", &peer, err));
+    CLV_TRY(read_peer(peer, path, out, err));
     CLV_TRY(clv_json_value(&r, "encryption_context", &context, err));
     CLV_TRY(read_context(context, context_path, &out->context, err));
     CLV_TRY(clv_json_value(&r, "predecessors", &predecessors, err));

@@ -23,6 +23,7 @@ void clv_policy_free(clv_policy **policy)
     for (size_t i = 0; i < p->key_count; i++) {
         free(p->key[i].key_arn);
         clv_context_drop(&p->key[i].context);
+        clv_buf_drop(&p->key[i].peer);
         for (size_t k = 0; k < p->key[i].predecessor_count; k++)
             clv_context_drop(&p->key[i].predecessor[k]);
     }

@@ -173,9 +173,8 @@ static clv_status add_extra(const clv_context *extra, clv_context *out, clv_erro
     return CLV_OK;
 }
 
-/* What every operation has: an action that the policy allows, the key's ARN, the whole context. */
-static clv_status begin(const clv_policy *policy, const clv_policy_key *key, clv_kms_action action,
-                        const clv_identity *identity, const clv_context *extra, clv_operation *out,
+/* What every operation has: an action that the policy allows, the key's ARN. */
+static clv_status start(const clv_policy_key *key, clv_kms_action action, clv_operation *out,
                         clv_error *err)
 {
     if ((key->actions >> action & 1) == 0)
@@ -183,7 +182,15 @@ static clv_status begin(const clv_policy *policy, const clv_policy_key *key, clv
                         "keys.%s.operations: expected %s to be allowed, found that it is not",
                         key->name, clv_kms_action_name(action));
     out->action = action;
-    CLV_TRY(clv_text_dup(clv_bytes_of(key->key_arn), &out->key_arn, err));
+    return clv_text_dup(clv_bytes_of(key->key_arn), &out->key_arn, err);
+}
+
+/* With the whole context, where KMS takes one. */
+static clv_status begin(const clv_policy *policy, const clv_policy_key *key, clv_kms_action action,
+                        const clv_identity *identity, const clv_context *extra, clv_operation *out,
+                        clv_error *err)
+{
+    CLV_TRY(start(key, action, out, err));
     CLV_TRY(clv_policy_resolve_context(policy, key, identity, &out->context, err));
     return add_extra(extra, &out->context, err);
 }
@@ -208,6 +215,23 @@ clv_status clv_policy_resolve_decrypt(const clv_policy *policy, const clv_policy
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(begin(policy, key, CLV_DECRYPT, identity, extra, &operation, err));
     CLV_TRY(clv_buf_append(&operation.ciphertext, ciphertext, err));
+    CLV_TRY(clv_operation_check(&operation, err));
+    *out = operation;
+    operation = (clv_operation)CLV_OPERATION_INIT;
+    return CLV_OK;
+}
+
+clv_status clv_policy_resolve_agreement(const clv_policy_key *key, clv_operation *out,
+                                        clv_error *err)
+{
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    if (key->peer.n == 0)
+        return clv_fail(err, CLV_POLICY_OPERATION,
+                        "keys.%s.peer_public_key: expected the other side of DeriveSharedSecret, "
+                        "found none",
+                        key->name);
+    CLV_TRY(start(key, CLV_DERIVE_SHARED_SECRET, &operation, err));
+    CLV_TRY(clv_buf_append(&operation.public_key, clv_buf_bytes(&key->peer), err));
     CLV_TRY(clv_operation_check(&operation, err));
     *out = operation;
     operation = (clv_operation)CLV_OPERATION_INIT;

@@ -107,10 +107,18 @@ void clv_vault_set_observer(clv_vault *vault, clv_vault_observer observer, void 
     vault->observer_with = with;
 }
 
-static clv_status check_data_key(const clv_secret *data_key, clv_error *err)
+/* What is asked of KMS, under which key of the policy, and what binds the answer. */
+typedef struct ask {
+    const clv_policy_key *key;
+    const clv_operation *operation;
+    const clv_context *context;
+} ask;
+
+static clv_status check_data_key(const ask *a, const clv_secret *data_key, clv_error *err)
 {
     size_t n = data_key != NULL ? clv_secret_length(data_key) : 0;
-    if (n != DATA_KEY_BYTES)
+    /* A shared secret has the length of its curve: the client has compared it. */
+    if (n != DATA_KEY_BYTES && (n == 0 || a->operation->action != CLV_DERIVE_SHARED_SECRET))
         return clv_fail(err, CLV_KMS_RESPONSE, "expected a data key of %d bytes, found %zu",
                         DATA_KEY_BYTES, n);
     return CLV_OK;
@@ -135,33 +143,33 @@ static clv_status keep(clv_vault *vault, const keeping *as, const clv_key_facts 
 
 /* The extent of a key (R12): the answer's destructor wipes it on every way out. as: NULL for a key
  * that is not kept. */
-static clv_status open_and_use(clv_vault *vault, const clv_policy_key *key,
-                               const clv_operation *operation, const keeping *as, clv_key_use use,
+static clv_status open_and_use(clv_vault *vault, const ask *a, const keeping *as, clv_key_use use,
                                void *with, clv_error *err)
 {
     clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
-    CLV_TRY(clv_kms_run(vault->kms, vault->gate, operation, &answer, NULL, err));
-    CLV_TRY(check_data_key(answer.plaintext, err));
+    CLV_TRY(clv_kms_run(vault->kms, vault->gate, a->operation, &answer, NULL, err));
+    CLV_TRY(check_data_key(a, answer.plaintext, err));
     if (vault->observer != NULL)
-        vault->observer(vault->observer_with, key, operation, clv_buf_bytes(&answer.document));
-    bool new_key = operation->action == CLV_GENERATE_DATA_KEY;
+        vault->observer(vault->observer_with, a->key, a->operation,
+                        clv_buf_bytes(&answer.document));
+    bool new_key = a->operation->action == CLV_GENERATE_DATA_KEY;
     clv_key_facts facts = {
-        .key = key,
-        .context = &operation->context,
-        .encrypted_key = clv_buf_bytes(new_key ? &answer.ciphertext_blob : &operation->ciphertext),
+        .key = a->key,
+        .context = a->context,
+        .encrypted_key =
+            clv_buf_bytes(new_key ? &answer.ciphertext_blob : &a->operation->ciphertext),
         .document = clv_buf_bytes(&answer.document),
     };
     CLV_TRY(use(with, answer.plaintext, &facts, err));
     return as != NULL ? keep(vault, as, &facts, answer.plaintext, err) : CLV_OK;
 }
 
-static clv_status use_kept(clv_vault *vault, const clv_policy_key *key,
-                           const clv_operation *operation, clv_cached_key *kept, clv_key_use use,
+static clv_status use_kept(clv_vault *vault, const ask *a, clv_cached_key *kept, clv_key_use use,
                            void *with, clv_error *err)
 {
     clv_key_facts facts = {
-        .key = key,
-        .context = &operation->context,
+        .key = a->key,
+        .context = a->context,
         .encrypted_key = clv_cached_key_encrypted(kept),
     };
     clv_status status = use(with, clv_cached_key_secret(kept), &facts, err);
@@ -170,18 +178,17 @@ static clv_status use_kept(clv_vault *vault, const clv_policy_key *key,
 }
 
 /* With a key that is kept, else with one from KMS, which then is. */
-static clv_status open_or_reuse(clv_vault *vault, const clv_policy_key *key,
-                                const clv_operation *operation, uint64_t size, clv_key_use use,
+static clv_status open_or_reuse(clv_vault *vault, const ask *a, uint64_t size, clv_key_use use,
                                 void *with, clv_error *err)
 {
-    if (key->cache.max_age_s == 0)
-        return open_and_use(vault, key, operation, NULL, use, with, err);
+    if (a->key->cache.max_age_s == 0)
+        return open_and_use(vault, a, NULL, use, with, err);
     keeping as = {.size = size};
-    CLV_TRY(clv_key_cache_id(key, operation, as.id, err));
+    CLV_TRY(clv_key_cache_id(a->key, a->operation, as.id, err));
     clv_cached_key *kept = clv_key_cache_take(vault->cache, as.id, size, clv_monotonic_ms());
     if (kept != NULL)
-        return use_kept(vault, key, operation, kept, use, with, err);
-    return open_and_use(vault, key, operation, &as, use, with, err);
+        return use_kept(vault, a, kept, use, with, err);
+    return open_and_use(vault, a, &as, use, with, err);
 }
 
 clv_status clv_vault_with_new_key(clv_vault *vault, const clv_policy_key *key,
@@ -192,7 +199,8 @@ clv_status clv_vault_with_new_key(clv_vault *vault, const clv_policy_key *key,
     CLV_TRY(clv_policy_resolve_generate(clv_gate_policy(vault->gate), key,
                                         clv_gate_identity(vault->gate), extra, DATA_KEY_BYTES,
                                         &operation, err));
-    return open_and_use(vault, key, &operation, NULL, use, with, err);
+    const ask a = {key, &operation, &operation.context};
+    return open_and_use(vault, &a, NULL, use, with, err);
 }
 
 clv_status clv_vault_with_sealing_key(clv_vault *vault, const clv_policy_key *key,
@@ -203,7 +211,8 @@ clv_status clv_vault_with_sealing_key(clv_vault *vault, const clv_policy_key *ke
     CLV_TRY(clv_policy_resolve_generate(clv_gate_policy(vault->gate), key,
                                         clv_gate_identity(vault->gate), extra, DATA_KEY_BYTES,
                                         &operation, err));
-    return open_or_reuse(vault, key, &operation, size, use, with, err);
+    const ask a = {key, &operation, &operation.context};
+    return open_or_reuse(vault, &a, size, use, with, err);
 }
 
 clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_key *key, const clv_context *extra,
@@ -213,7 +222,20 @@ clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_key *key, const
     CLV_TRY(clv_policy_resolve_decrypt(clv_gate_policy(vault->gate), key,
                                        clv_gate_identity(vault->gate), extra, encrypted_key,
                                        &operation, err));
-    return open_or_reuse(vault, key, &operation, 0, use, with, err);
+    const ask a = {key, &operation, &operation.context};
+    return open_or_reuse(vault, &a, 0, use, with, err);
+}
+
+clv_status clv_vault_with_shared_secret(clv_vault *vault, const clv_policy_key *key,
+                                        clv_key_use use, void *with, clv_error *err)
+{
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    clv_auto(clv_context) context = CLV_CONTEXT_INIT;
+    CLV_TRY(clv_policy_resolve_agreement(key, &operation, err));
+    CLV_TRY(clv_policy_resolve_context(clv_gate_policy(vault->gate), key,
+                                       clv_gate_identity(vault->gate), &context, err));
+    const ask a = {key, &operation, &context};
+    return open_or_reuse(vault, &a, 0, use, with, err);
 }
 
 typedef struct setup {
@@ -237,5 +259,6 @@ clv_status clv_vault_setup(clv_vault *vault, clv_bytes request, clv_setup_use us
     setup s = {use, with};
     CLV_TRY(clv_policy_resolve_setup(clv_gate_policy(vault->gate), clv_gate_identity(vault->gate),
                                      request, &key, &operation, err));
-    return open_and_use(vault, key, &operation, NULL, use_without_key, &s, err);
+    const ask a = {key, &operation, &operation.context};
+    return open_and_use(vault, &a, NULL, use_without_key, &s, err);
 }

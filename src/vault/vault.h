@@ -60,6 +60,13 @@ CLV_NODISCARD clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_k
                                             clv_key_use use, void *with, clv_error *err);
 
 /*
+ * The secret that KMS derives with the key's peer_public_key (DeriveSharedSecret), 32, 48 or 66
+ * bytes: the same each time, and nothing of it is stored anywhere. facts->encrypted_key is empty.
+ */
+CLV_NODISCARD clv_status clv_vault_with_shared_secret(clv_vault *vault, const clv_policy_key *key,
+                                                      clv_key_use use, void *with, clv_error *err);
+
+/*
  * The parent's key setup: resolve the request, generate, and keep nothing but the facts. The use
  * gets no key. */
 typedef clv_status (*clv_setup_use)(void *with, const clv_key_facts *facts, clv_error *err);

@@ -19,6 +19,9 @@ OK, USAGE, INPUT, SIGNATURE, IDENTITY, REFUSED = 0, 2, 3, 4, 5, 7
 AWS_ROOT = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 ARN = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 RELEASE_KEY = base64.b64encode(b"Ed12345678" + bytes(32)).decode()
+# The DER SubjectPublicKeyInfo of the base point of P-256.
+PEER = ("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/"
+        "m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==")
 PCRS = {str(i): hashlib.sha384(b"%d" % i).hexdigest() for i in (0, 1, 2, 8)}
 
 
@@ -126,6 +129,9 @@ class Lint(Case):
             "no-context": with_key(encryption_context={}),
             "pcr0-alone": with_key(encryption_context={"image": "${pcr0}"}),
             "cache-on": with_key(cache={"max_age_s": 60, "max_messages": 10, "max_bytes": 1000}),
+            "no-peer": with_key(operations=["DeriveSharedSecret"]),
+            "two-usages": with_key(operations=["Decrypt", "DeriveSharedSecret"],
+                                   peer_public_key=PEER),
             "same-key": policy(keys={"agent-state": key, "again": key}),
             "wildcard": policy(agents=[{"uid": 1000, "may": ["derive:agent-state"]}]),
             "whole-group": policy(agents=[{"gid": 4, "may": ["seal:agent-state"]}]),
@@ -196,6 +202,18 @@ class Resolve(Case):
             self.assertEqual(answer["encoding"], encoding.hex())
             self.assertEqual(answer["user_data"], hashlib.sha384(encoding).hexdigest())
 
+    def test_user_data_of_a_key_agreement_is_recomputed_by_other_code(self):
+        peer = base64.b64decode(PEER)
+        keys = {"wallet": {"key_id": ARN, "operations": ["DeriveSharedSecret"],
+                           "encryption_context": {"signer": "${pcr8}"}, "peer_public_key": PEER}}
+        _, answer = self.resolve("--key", "wallet", text=policy(keys=keys, agents=[]))
+        encoding = cbor({"schema": "claviger/operation/1", "action": "DeriveSharedSecret",
+                         "key_id": ARN, "public_key": peer})
+        self.assertEqual((answer["encoding"], answer["context"]), (encoding.hex(), {}))
+        self.assertEqual(answer["user_data"], hashlib.sha384(encoding).hexdigest())
+        self.refuses(REFUSED, "policy-operation", "policy", "resolve",
+                     self.write("p.json", policy()), "--key", "agent-state")
+
     def test_sizes_around_each_length_of_a_cbor_head(self):
         for size in (1, 23, 24, 255, 256, 1024):
             path, answer = self.resolve("--key", "agent-state", "--bytes", size)
@@ -228,7 +246,8 @@ class Resolve(Case):
     def test_names_what_is_wrong_with_a_command_line(self):
         path = self.write("p.json", policy())
         for arguments in (["resolve", path], ["frobnicate", path], ["lint"], ["hash", path, path],
-                          ["resolve", path, "--key", "agent-state"],
+                          ["resolve", path, "--key", "agent-state", "--bytes", "1",
+                           "--ciphertext", "00"],
                           ["resolve", path, "--key", "agent-state", "--bytes", "0"],
                           ["resolve", path, "--key", "agent-state", "--bytes", "1025"],
                           ["resolve", path, "--request", "-", "--key", "agent-state", "--bytes",

@@ -18,6 +18,23 @@
 #define KEY                                                                     \
     "{\"key_id\":\"" ARN "\",\"operations\":[\"GenerateDataKey\",\"Decrypt\"]," \
     "\"encryption_context\":{\"Purpose\":\"AgentSecrets\",\"enclave\":\"${enclave}\"}}"
+/* DER SubjectPublicKeyInfo: the base point of P-256; a byte behind it; off the curve; a point on
+ * secp256k1, which KMS does not agree on. */
+#define PEER                                                                   \
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5" \
+    "RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="
+#define PEER_LONGER                                                            \
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5" \
+    "RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9QA="
+#define PEER_OFF_CURVE                                                         \
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5" \
+    "RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9A=="
+#define PEER_K1                                                                \
+    "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEZos1a2IYSeIFMaaqEtMIjJVfNvdcNyPTft0hofGc" \
+    "OxhhjmDWQaUAXoSFNRZaac6pt3hwbXSJj5ntAp1QBEqI1w=="
+#define AGREEMENT(operations, peer)                                                              \
+    WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[" operations "],\"peer_public_key\":" peer \
+             "}")
 #define AGENT "{\"uid\":1000,\"may\":[\"seal:k\",\"unseal:k\",\"derive:k/wallet/*\"]}"
 
 #define POLICY(attestation, kms, keys, agents)                                      \
@@ -113,6 +130,16 @@ static const struct {
      CLV_POLICY_FORMAT, "kms.ca_file"},
     {WITH_KMS("{\"region\":\"eu-west-1\",\"endpoint\":\"https://x\",\"ca_file\":\"/x\"}"),
      CLV_POLICY_FORMAT, "keys.k.key_id"},
+    {AGREEMENT("\"DeriveSharedSecret\"", "7"), CLV_JSON_TYPE, "keys.k.peer_public_key"},
+    {AGREEMENT("\"DeriveSharedSecret\"", "\"\""), CLV_BAD_ENCODING, "keys.k.peer_public_key"},
+    {AGREEMENT("\"DeriveSharedSecret\"", "\"!\""), CLV_BAD_ENCODING, "keys.k.peer_public_key"},
+    {AGREEMENT("\"DeriveSharedSecret\"", "\"" PEER_LONGER "\""), CLV_BAD_ENCODING,
+     "keys.k.peer_public_key"},
+    {AGREEMENT("\"DeriveSharedSecret\"", "\"" PEER_OFF_CURVE "\""), CLV_BAD_ENCODING,
+     "keys.k.peer_public_key"},
+    {AGREEMENT("\"DeriveSharedSecret\"", "\"" PEER_K1 "\""), CLV_BAD_ENCODING,
+     "keys.k.peer_public_key"},
+    {AGREEMENT("\"Decrypt\"", "\"" PEER "\""), CLV_POLICY_FORMAT, "keys.k.operations"},
     {POLICY(ATTESTATION, KMS, "{}", "[]"), CLV_POLICY_FORMAT, "keys"},
     {POLICY(ATTESTATION, KMS, "{\"a b\":" KEY "}", "[]"), CLV_POLICY_FORMAT, "keys"},
     {WITH_KEY("{\"operations\":[\"Decrypt\"]}"), CLV_JSON_MISSING, "keys.k.key_id"},
@@ -360,6 +387,33 @@ static void an_operation_that_the_key_lacks_is_refused(void **state)
                                          clv_bytes_of("blob"), &operation, err));
 }
 
+static void a_key_agreement_is_the_policys_own_in_every_byte(void **state)
+{
+    (void)state;
+    clv_auto_ptr(clv_policy) policy =
+        parse(WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"DeriveSharedSecret\"],"
+                       "\"peer_public_key\":\"" PEER "\","
+                       "\"encryption_context\":{\"x\":\"1\"}}"));
+    clv_identity identity = identity_of(policy);
+    const clv_policy_key *key = NULL;
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    assert_ok(clv_policy_resolve_agreement(&policy->key[0], &operation, err));
+    assert_int_equal(operation.action, CLV_DERIVE_SHARED_SECRET);
+    assert_string_equal(operation.key_arn, ARN);
+    assert_int_equal(operation.context.count, 0);
+    clv_auto(clv_buf) peer = CLV_BUF_INIT;
+    assert_ok(clv_base64_decode(clv_bytes_of(PEER), &peer, err));
+    assert_true(clv_bytes_equal(clv_buf_bytes(&operation.public_key), clv_buf_bytes(&peer)));
+
+    /* The parent has nothing to set up, and no key without a peer agrees with anybody. */
+    clv_auto(clv_operation) other = CLV_OPERATION_INIT;
+    assert_code(clv_policy_resolve_setup(policy, &identity, clv_bytes_of("{\"keyId\":\"" ARN "\"}"),
+                                         &key, &other, err),
+                CLV_POLICY_OPERATION);
+    clv_auto_ptr(clv_policy) without = parse(GOOD);
+    assert_code(clv_policy_resolve_agreement(&without->key[0], &other, err), CLV_POLICY_OPERATION);
+}
+
 static const struct {
     uint32_t uid;
     const char *verb, *key, *name;
@@ -442,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_request_selects_and_never_supplies),
         cmocka_unit_test(a_request_that_fits_two_keys_is_refused),
         cmocka_unit_test(an_operation_that_the_key_lacks_is_refused),
+        cmocka_unit_test(a_key_agreement_is_the_policys_own_in_every_byte),
         cmocka_unit_test(an_agent_may_do_exactly_what_the_table_says),
         cmocka_unit_test(a_row_that_names_an_executable_is_for_callers_that_run_it),
     };
