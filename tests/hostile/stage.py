@@ -409,6 +409,10 @@ def nsm_exchange(connection: socket.socket, request: bytes) -> bytes:
     return read_exactly(connection, *struct.unpack(">I", read_exactly(connection, 4)))
 
 
+def asn1_time(from_now_s: int) -> str:
+    return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + from_now_s))
+
+
 class PublicCA:
     """A CA that the image trusts, as it trusts the web's: it signs any name that is asked for.
     That it signs KMS's own name stands for a CA that was broken into."""
@@ -427,8 +431,9 @@ class PublicCA:
 
     def issue(self, name: str, san: str = "DNS:kms.us-east-1.amazonaws.com", self_signed=False,
               days: tuple[str, str] | None = None, extra: str = "", key: str = "ec",
-              digest: str = "-sha256", issuer: str = "ca") -> pathlib.Path:
-        """certificate and key in one PEM file."""
+              digest: str = "sha256", issuer: str = "ca") -> pathlib.Path:
+        """certificate and key in one PEM file. Valid since an hour ago unless `days` says more:
+        the enclave's time is the attested one, which may be a moment behind ours."""
         path = self.dir / f"{name}.pem"
         if path.exists():
             return path
@@ -437,31 +442,16 @@ class PublicCA:
                      f"{name}.csr", "-subj", f"/CN={name}")
         (self.dir / f"{name}.ext").write_text(
             (f"subjectAltName={san}\n" if san else "") + extra)
-        if self_signed:
-            sign = ["-signkey", f"{name}.key"]
-        else:
-            sign = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial"]
-        window = ["-days", "7"]
-        if days:
-            return self.issue_window(name, days)
-        self.openssl("x509", "-req", "-in", f"{name}.csr", *sign, *window, digest, "-out",
-                     f"{name}.crt", "-extfile", f"{name}.ext")
-        path.write_bytes((self.dir / f"{name}.crt").read_bytes() +
-                         (self.dir / f"{name}.key").read_bytes())
-        return path
-
-    def issue_window(self, name: str, days: tuple[str, str]) -> pathlib.Path:
-        """With a chosen validity, which `openssl x509` cannot do."""
+        signer = (["-selfsign", "-keyfile", f"{name}.key"] if self_signed else
+                  ["-cert", f"{issuer}.pem", "-keyfile", f"{issuer}.key"])
+        start, end = days or (asn1_time(-3600), asn1_time(7 * 86400))
         (self.dir / "index.txt").write_text("")
-        (self.dir / "serial").write_text("1000\n")
         (self.dir / "ca.cnf").write_text(
-            "[ca]\ndefault_ca=d\n[d]\ndir=.\ndatabase=index.txt\nserial=serial\nnew_certs_dir=.\n"
-            "certificate=ca.pem\nprivate_key=ca.key\ndefault_md=sha256\npolicy=p\nunique_subject=no\n"
-            "[p]\ncommonName=supplied\n")
+            "[ca]\ndefault_ca=d\n[d]\ndir=.\ndatabase=index.txt\nrand_serial=yes\nnew_certs_dir=.\n"
+            "policy=p\nunique_subject=no\n[p]\ncommonName=supplied\n")
         self.openssl("ca", "-batch", "-config", "ca.cnf", "-in", f"{name}.csr", "-out",
-                     f"{name}.crt", "-startdate", days[0], "-enddate", days[1], "-extfile",
-                     f"{name}.ext", "-notext")
-        path = self.dir / f"{name}.pem"
+                     f"{name}.crt", *signer, "-md", digest, "-startdate", start, "-enddate", end,
+                     "-extfile", f"{name}.ext", "-notext")
         path.write_bytes((self.dir / f"{name}.crt").read_bytes() +
                          (self.dir / f"{name}.key").read_bytes())
         return path
