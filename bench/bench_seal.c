@@ -11,9 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <claviger/seal.h>
+
+#include "bench.h"
 
 #define ROUNDS 3
 #define PIECE  ((size_t)1024 * 1024)
@@ -21,29 +22,14 @@
 /* A message to open: large enough that its header costs nothing to speak of. */
 #define SEALED_PIECES 32
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* Bytes a second, from the machine-readable line "+F:…:AES-256-GCM:rate"; 0 when it cannot run. */
+/* Bytes a second, from the machine-readable line "+F:…:AES-256-GCM:rate". */
 static double openssl_rate(unsigned frame)
 {
-    char command[128];
+    char arguments[64];
     char line[256];
-    double rate = 0;
-    snprintf(command, sizeof command,
-             "openssl speed -evp aes-256-gcm -bytes %u -seconds 1 -mr 2>/dev/null", frame);
-    FILE *speed = popen(command, "r");
-    if (speed == NULL)
-        return 0;
-    while (fgets(line, sizeof line, speed) != NULL)
-        if (strncmp(line, "+F:", 3) == 0)
-            rate = strtod(strrchr(line, ':') + 1, NULL);
-    pclose(speed);
-    return rate;
+    snprintf(arguments, sizeof arguments, "-evp aes-256-gcm -bytes %u -seconds 1", frame);
+    bench_openssl_speed(arguments, "+F:", line, sizeof line);
+    return strtod(strrchr(line, ':') + 1, NULL);
 }
 
 static clv_status count(void *to, clv_bytes piece, clv_error *err)
@@ -72,19 +58,19 @@ static clv_status seal(const message *m, double *rate, clv_error *err)
 {
     clv_auto_ptr(clv_sealer) sealer = NULL;
     size_t written = 0;
-    double before = now();
+    double before = bench_now();
     CLV_TRY(start(m, count, &written, &sealer, err));
     for (size_t i = 0; i < m->mebibytes; i++)
         CLV_TRY(clv_sealer_update(sealer, clv_buf_bytes(&m->plaintext), err));
     CLV_TRY(clv_sealer_finish(sealer, err));
-    *rate = (double)(m->mebibytes * PIECE) / (now() - before);
+    *rate = (double)(m->mebibytes * PIECE) / (bench_now() - before);
     return CLV_OK;
 }
 
 static clv_status unseal(const message *m, double *rate, clv_error *err)
 {
     size_t released = 0;
-    double before = now();
+    double before = bench_now();
     for (size_t i = 0; i < m->mebibytes; i += SEALED_PIECES) {
         clv_auto(clv_seal_header) header = {0};
         clv_auto_ptr(clv_unsealer) unsealer = NULL;
@@ -96,7 +82,7 @@ static clv_status unseal(const message *m, double *rate, clv_error *err)
         CLV_TRY(clv_unsealer_update(unsealer, c.rest, err));
         CLV_TRY(clv_unsealer_finish(unsealer, err));
     }
-    *rate = (double)released / (now() - before);
+    *rate = (double)released / (bench_now() - before);
     return CLV_OK;
 }
 
@@ -120,7 +106,7 @@ static clv_status measure(message *m, clv_error *err)
         unsealing = rate > unsealing ? rate : unsealing;
     }
     printf("%10u %12.0f %12.0f %12.0f %8.2f %8.2f\n", m->frame, floor / 1e6, sealing / 1e6,
-           unsealing / 1e6, floor > 0 ? sealing / floor : 0, floor > 0 ? unsealing / floor : 0);
+           unsealing / 1e6, sealing / floor, unsealing / floor);
     fflush(stdout);
     return CLV_OK;
 }
@@ -130,7 +116,7 @@ static clv_status measure_small(message *m, clv_error *err)
 {
     enum { MESSAGES = 20000, SIZE = 1024 };
     size_t written = 0;
-    double before = now();
+    double before = bench_now();
     m->frame = CLV_SEAL_FRAME;
     for (int i = 0; i < MESSAGES; i++) {
         clv_auto_ptr(clv_sealer) sealer = NULL;
@@ -139,7 +125,7 @@ static clv_status measure_small(message *m, clv_error *err)
         CLV_TRY(clv_sealer_finish(sealer, err));
     }
     printf("messages of %d bytes with one data key: %.0f a second\n", SIZE,
-           MESSAGES / (now() - before));
+           MESSAGES / (bench_now() - before));
     return CLV_OK;
 }
 

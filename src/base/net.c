@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -249,19 +250,34 @@ clv_status clv_read_full(int fd, void *p, size_t n, clv_error *err)
     return CLV_OK;
 }
 
-clv_status clv_write_full(int fd, clv_bytes bytes, clv_error *err)
+static struct iovec rest_of(clv_bytes bytes, size_t done)
 {
-    for (size_t done = 0; done < bytes.n;) {
-        ssize_t put = send(fd, bytes.p + done, bytes.n - done, MSG_NOSIGNAL);
+    size_t skipped = done < bytes.n ? done : bytes.n;
+    return (struct iovec){bytes.n > 0 ? (void *)(uintptr_t)(bytes.p + skipped) : NULL,
+                          bytes.n - skipped};
+}
+
+clv_status clv_write_both(int fd, clv_bytes head, clv_bytes body, clv_error *err)
+{
+    size_t n = head.n + body.n;
+    for (size_t done = 0; done < n;) {
+        struct iovec parts[] = {rest_of(head, done),
+                                rest_of(body, done > head.n ? done - head.n : 0)};
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+        ssize_t put = sendmsg(fd, &message, MSG_NOSIGNAL);
         if (put >= 0)
             done += (size_t)put;
         else if (timed_out(errno))
-            return clv_fail(err, CLV_DEADLINE, "the peer took only %zu of %zu bytes", done,
-                            bytes.n);
+            return clv_fail(err, CLV_DEADLINE, "the peer took only %zu of %zu bytes", done, n);
         else if (errno == EPIPE || errno == ECONNRESET)
             return clv_fail(err, CLV_CLOSED, "the peer closed the connection");
         else if (errno != EINTR)
             return clv_fail(err, CLV_SYSTEM, "a connection cannot be written: %m");
     }
     return CLV_OK;
+}
+
+clv_status clv_write_full(int fd, clv_bytes bytes, clv_error *err)
+{
+    return clv_write_both(fd, bytes, CLV_BYTES(NULL, 0), err);
 }

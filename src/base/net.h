@@ -40,6 +40,8 @@ CLV_NODISCARD clv_status clv_listen(const clv_address *address, mode_t mode, int
 /* Exactly n bytes, or CLV_CLOSED, CLV_DEADLINE, CLV_SYSTEM. */
 CLV_NODISCARD clv_status clv_read_full(int fd, void *p, size_t n, clv_error *err);
 CLV_NODISCARD clv_status clv_write_full(int fd, clv_bytes bytes, clv_error *err);
+/* One after the other, without putting them together first. */
+CLV_NODISCARD clv_status clv_write_both(int fd, clv_bytes head, clv_bytes body, clv_error *err);
 
 /* Set send and receive timeouts. */
 CLV_NODISCARD clv_status clv_socket_timeout(int fd, int timeout_ms, clv_error *err);

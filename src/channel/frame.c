@@ -9,13 +9,17 @@ clv_status clv_frame_write(int fd, clv_frame_type type, clv_bytes payload, clv_e
                         "frame: expected a payload of at most %zu bytes, found "
                         "%zu",
                         CLV_FRAME_MAX, payload.n);
-    clv_auto(clv_buf) frame = CLV_BUF_LIMITED(CLV_FRAME_HEADER + CLV_FRAME_MAX);
-    CLV_TRY(clv_buf_u8(&frame, FRAME_VERSION, err));
-    CLV_TRY(clv_buf_u8(&frame, (uint8_t)type, err));
-    CLV_TRY(clv_buf_u16(&frame, 0, err));
-    CLV_TRY(clv_buf_u32(&frame, (uint32_t)payload.n, err));
-    CLV_TRY(clv_buf_append(&frame, payload, err));
-    return clv_write_full(fd, clv_buf_bytes(&frame), err);
+    const uint8_t header[CLV_FRAME_HEADER] = {
+        FRAME_VERSION,
+        (uint8_t)type,
+        0,
+        0,
+        (uint8_t)(payload.n >> 24),
+        (uint8_t)(payload.n >> 16),
+        (uint8_t)(payload.n >> 8),
+        (uint8_t)payload.n,
+    };
+    return clv_write_both(fd, CLV_BYTES(header, sizeof header), payload, err);
 }
 
 /* The header, checked before a byte of payload is waited for. */

@@ -8,8 +8,8 @@
 /* A message that an agent keeps is of generation 0: see routes_seal.c. */
 #define KEPT_BY_AGENT 0
 
-/* Sealed frames are sent a few at a time. */
-#define OUTPUT_SIZE ((size_t)256 * 1024)
+/* Small frames are gathered to this many bytes; what is larger is sent as it is. */
+#define OUTPUT_SIZE ((size_t)64 * 1024)
 
 struct clv_stream {
     clv_enclave *enclave;
@@ -39,12 +39,18 @@ void clv_stream_free(clv_stream **stream)
     *stream = NULL;
 }
 
+static clv_status put(clv_stream *s, clv_bytes piece, clv_error *err)
+{
+    CLV_TRY(clv_frame_write(s->fd, CLV_FRAME_DATA, piece, err));
+    s->given += piece.n;
+    return CLV_OK;
+}
+
 static clv_status flush(clv_stream *s, clv_error *err)
 {
     if (s->output.n == 0)
         return CLV_OK;
-    CLV_TRY(clv_frame_write(s->fd, CLV_FRAME_DATA, clv_buf_bytes(&s->output), err));
-    s->given += s->output.n;
+    CLV_TRY(put(s, clv_buf_bytes(&s->output), err));
     s->output.n = 0;
     return CLV_OK;
 }
@@ -55,6 +61,8 @@ static clv_status give(void *to, clv_bytes piece, clv_error *err)
     clv_stream *s = to;
     if (s->fd >= 0 && s->output.n + piece.n > OUTPUT_SIZE)
         CLV_TRY(flush(s, err));
+    if (s->fd >= 0 && piece.n >= OUTPUT_SIZE)
+        return put(s, piece, err);
     return clv_buf_append(&s->output, piece, err);
 }
 
