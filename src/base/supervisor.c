@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -136,6 +137,22 @@ void clv_notify(const char *state)
     ssize_t sent = sendto(fd, state, strnlen(state, STATE_MAX), MSG_NOSIGNAL,
                           (const struct sockaddr *)&to, length);
     (void)sent; /* a manager that does not listen changes nothing here */
+}
+
+void clv_notify_ready(void)
+{
+    clv_notify("READY=1\nSTATUS=serving");
+}
+
+/* The time tells this reload's READY from an earlier one's: systemd.service(5), notify-reload. */
+void clv_notify_reloading(void)
+{
+    struct timespec now;
+    char state[80];
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
+             (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    clv_notify(state);
 }
 
 bool clv_journal_listens(void)

@@ -25,6 +25,10 @@ CLV_NODISCARD clv_status clv_inherited_all_taken(clv_error *err);
 /* Tell the service manager, in assignments that lines separate: "READY=1\nSTATUS=serving". */
 void clv_notify(const char *state);
 
+/* What a manager waits for after a start or a reload, and what a reload begins with. */
+void clv_notify_ready(void);
+void clv_notify_reloading(void);
+
 /* Whether standard error is a stream to the journal. */
 bool clv_journal_listens(void);
 

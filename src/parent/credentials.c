@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include <sodium.h>
+
 #include <base/clock.h>
 #include <base/log.h>
 #include <parent/credentials_sources.h>
@@ -28,48 +30,58 @@ static const struct source {
     {"auto", clv_credentials_from_any, NO_ARGUMENT, true},
 };
 
-struct clv_provider {
+#define ARGUMENT_MAX 512
+
+typedef struct choice {
     const struct source *source;
-    const char *argument;
+    char argument[ARGUMENT_MAX];
+    unsigned version; /* one more with each reload */
+} choice;
+
+struct clv_provider {
     pthread_t thread;
     bool running;
     pthread_mutex_t fetching; /* one fetch at a time; taken before lock */
     pthread_mutex_t lock;     /* protects what follows */
     pthread_cond_t changed;
     bool closed;
+    choice choice;
     clv_buf held;
     uint64_t expires_ms; /* 0: never */
     uint64_t next_ms;    /* when to fetch again, monotonic; 0: nothing was fetched yet */
     uint64_t pause_ms;   /* after the next failure */
+    uint64_t fetches, failures, failed_ms;
+    char failure[CLV_ERROR_TEXT_MAX];
 };
 
 /* The order of the AWS SDKs. A source that is configured and fails is not passed over: credentials
  * of another identity would be used without a word. */
 clv_status clv_credentials_from_any(const char *argument, clv_buf *out, clv_error *err)
 {
-    if (getenv("AWS_ACCESS_KEY_ID") != NULL)
+    if (clv_credentials_variable("AWS_ACCESS_KEY_ID") != NULL)
         return clv_credentials_from_env(argument, out, err);
-    if (getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != NULL)
+    if (clv_credentials_variable("AWS_WEB_IDENTITY_TOKEN_FILE") != NULL)
         return clv_credentials_from_web_identity(argument, out, err);
-    if (getenv("AWS_PROFILE") != NULL || getenv("AWS_SHARED_CREDENTIALS_FILE") != NULL)
+    if (clv_credentials_have_profile())
         return clv_credentials_from_profile(argument, out, err);
-    if (getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL ||
-        getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
+    if (clv_credentials_variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != NULL ||
+        clv_credentials_variable("AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
         return clv_credentials_from_container(argument, out, err);
     return clv_credentials_from_imds(argument, out, err);
 }
 
-static clv_status find_source(const char *text, clv_provider *out, clv_error *err)
+static clv_status find_source(const char *text, choice *out, clv_error *err)
 {
     size_t n = strcspn(text, ":");
     const char *argument = text[n] == ':' ? text + n + 1 : "";
     for (size_t i = 0; i < sizeof source_table / sizeof source_table[0]; i++) {
         const struct source *s = &source_table[i];
         bool fits = s->argument == MAYBE || (*argument != '\0') == (s->argument == ARGUMENT);
+        fits = fits && strlen(argument) < sizeof out->argument;
         if (strlen(s->name) != n || strncmp(s->name, text, n) != 0 || !fits)
             continue;
         out->source = s;
-        out->argument = argument;
+        memcpy(out->argument, argument, strlen(argument) + 1);
         return CLV_OK;
     }
     return clv_fail(err, CLV_USAGE,
@@ -84,7 +96,7 @@ static uint64_t refresh_after(uint64_t lifetime_ms)
     uint64_t after = lifetime_ms > 2 * CLV_CREDENTIALS_EARLY_MS
                          ? lifetime_ms - CLV_CREDENTIALS_EARLY_MS
                          : lifetime_ms / 2;
-    return after - after * (uint64_t)(random() % 100) / 1000;
+    return after - after * randombytes_uniform(100) / 1000;
 }
 
 static bool valid(const clv_provider *p)
@@ -108,27 +120,75 @@ static void keep(clv_provider *p, clv_buf *fetched, uint64_t expires_ms)
     pthread_cond_signal(&p->changed);
 }
 
-static clv_status fetch(clv_provider *p, clv_error *err)
+/* The caller holds the lock. */
+static void count(clv_provider *p, clv_status status, const clv_error *why)
+{
+    p->fetches++;
+    p->failed_ms = status == CLV_OK ? 0 : clv_wall_ms();
+    if (status == CLV_OK)
+        return;
+    p->failures++;
+    memcpy(p->failure, why->text, sizeof p->failure);
+}
+
+/* What a source gives, checked; the caller holds the lock of fetching. */
+static clv_status ask(clv_provider *p, const choice *of, clv_buf *out, uint64_t *expires_ms,
+                      clv_error *why)
+{
+    clv_status status = of->source->fetch(of->argument, out, why);
+    if (status == CLV_OK)
+        status = clv_credentials_check(clv_buf_bytes(out), expires_ms, why);
+    pthread_mutex_lock(&p->lock);
+    count(p, status, why);
+    pthread_mutex_unlock(&p->lock);
+    return status;
+}
+
+static choice chosen(clv_provider *p)
+{
+    pthread_mutex_lock(&p->lock);
+    choice now = p->choice;
+    pthread_mutex_unlock(&p->lock);
+    return now;
+}
+
+/* The caller holds the lock. */
+static void postpone(clv_provider *p)
+{
+    p->next_ms = clv_monotonic_ms() + p->pause_ms;
+    p->pause_ms = p->pause_ms * 2 < RETRY_MAX_MS ? p->pause_ms * 2 : RETRY_MAX_MS;
+}
+
+/* The caller holds the lock of fetching. False: the source was replaced meanwhile, and what the old
+ * one gave is thrown away. */
+static bool fetch_once(clv_provider *p, clv_error *why, bool *still)
 {
     clv_auto(clv_buf) fetched = CLV_BUF_INIT;
-    clv_error why = {.code = CLV_OK};
     uint64_t expires_ms = 0;
-    clv_status status = p->source->fetch(p->argument, &fetched, &why);
-    if (status == CLV_OK)
-        status = clv_credentials_check(clv_buf_bytes(&fetched), &expires_ms, &why);
+    choice of = chosen(p);
+    why->code = CLV_OK;
+    why->code = ask(p, &of, &fetched, &expires_ms, why);
     pthread_mutex_lock(&p->lock);
-    if (status == CLV_OK) {
+    bool current = of.version == p->choice.version;
+    if (current && why->code == CLV_OK)
         keep(p, &fetched, expires_ms);
-    } else {
-        p->next_ms = clv_monotonic_ms() + p->pause_ms;
-        p->pause_ms = p->pause_ms * 2 < RETRY_MAX_MS ? p->pause_ms * 2 : RETRY_MAX_MS;
-    }
-    bool still = valid(p);
+    else if (current)
+        postpone(p);
+    *still = valid(p);
     pthread_mutex_unlock(&p->lock);
-    if (status == CLV_OK)
+    return current;
+}
+
+static clv_status fetch(clv_provider *p, clv_error *err)
+{
+    clv_error why;
+    bool still;
+    while (!fetch_once(p, &why, &still))
+        continue;
+    if (why.code == CLV_OK)
         return CLV_OK;
     clv_log(CLV_LOG_WARNING, "credentials.failed", NULL, "%s (%s)%s", why.text,
-            clv_status_slug(status), still ? "; those from before are still valid" : "");
+            clv_status_slug(why.code), still ? "; those from before are still valid" : "");
     return clv_fail(err, CLV_KMS_CREDENTIALS, "%s", why.text);
 }
 
@@ -171,10 +231,10 @@ clv_status clv_provider_new(const char *source, clv_provider **out, clv_error *e
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->fetching, NULL);
     p->pause_ms = RETRY_FIRST_MS;
-    CLV_TRY(find_source(source, p, err));
-    if (p->source->kept && pthread_create(&p->thread, NULL, run, p) != 0)
+    CLV_TRY(find_source(source, &p->choice, err));
+    if (pthread_create(&p->thread, NULL, run, p) != 0)
         return clv_fail(err, CLV_SYSTEM, "no thread for credentials: %m");
-    p->running = p->source->kept;
+    p->running = true;
     *out = p;
     p = NULL;
     return CLV_OK;
@@ -209,11 +269,26 @@ static bool take_held(clv_provider *p, clv_buf *out, clv_status *status, clv_err
     return held;
 }
 
+/* Sources on this machine are read at each call, by as many callers as there are. */
+static clv_status read_local(clv_provider *p, const choice *of, clv_buf *out, clv_error *err)
+{
+    clv_error why = {.code = CLV_OK};
+    uint64_t expires_ms = 0;
+    clv_status status = ask(p, of, out, &expires_ms, &why);
+    if (status != CLV_OK)
+        return clv_fail(err, status, "%s", why.text);
+    pthread_mutex_lock(&p->lock);
+    p->expires_ms = expires_ms;
+    pthread_mutex_unlock(&p->lock);
+    return CLV_OK;
+}
+
 clv_status clv_provider_get(clv_provider *p, clv_buf *out, clv_error *err)
 {
     clv_status status = CLV_OK;
-    if (!p->source->kept)
-        return p->source->fetch(p->argument, out, err);
+    choice of = chosen(p);
+    if (!of.source->kept)
+        return read_local(p, &of, out, err);
     if (take_held(p, out, &status, err))
         return status;
     pthread_mutex_lock(&p->fetching);
@@ -227,5 +302,44 @@ clv_status clv_provider_get(clv_provider *p, clv_buf *out, clv_error *err)
     if (take_held(p, out, &status, err))
         return status;
     return clv_fail(err, CLV_KMS_CREDENTIALS_EXPIRED, "%s: the credentials have expired",
-                    p->source->name);
+                    of.source->name);
+}
+
+clv_status clv_provider_check(const char *source, clv_error *err)
+{
+    choice found;
+    return find_source(source, &found, err);
+}
+
+clv_status clv_provider_reload(clv_provider *p, const char *source, clv_error *err)
+{
+    choice next = {.source = NULL};
+    CLV_TRY(find_source(source, &next, err));
+    pthread_mutex_lock(&p->lock);
+    next.version = p->choice.version + 1;
+    p->choice = next;
+    if (!next.source->kept)
+        clv_buf_drop(&p->held);
+    p->pause_ms = RETRY_FIRST_MS;
+    p->next_ms = next.source->kept ? clv_monotonic_ms() : 0;
+    pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    return CLV_OK;
+}
+
+void clv_provider_tell(clv_provider *p, clv_provider_report *out)
+{
+    pthread_mutex_lock(&p->lock);
+    const struct source *source = p->choice.source;
+    uint64_t expires_ms = p->fetches > p->failures ? p->expires_ms : 0;
+    bool given = source->kept ? p->held.n > 0 : p->fetches > p->failures && p->failed_ms == 0;
+    *out = (clv_provider_report){.fetches = p->fetches,
+                                 .failures = p->failures,
+                                 .expires_ms = expires_ms,
+                                 .failed_ms = p->failed_ms};
+    out->valid = given && (expires_ms == 0 || clv_wall_ms() < expires_ms);
+    memcpy(out->source, source->name, strlen(source->name) + 1);
+    if (p->failed_ms != 0)
+        memcpy(out->failure, p->failure, sizeof out->failure);
+    pthread_mutex_unlock(&p->lock);
 }

@@ -1,6 +1,7 @@
 /* Sources that are asked over HTTP: IMDS, the containers' endpoints, STS. */
 #include <parent/credentials_sources.h>
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -62,7 +63,8 @@ clv_status clv_credentials_from_imds(const char *argument, clv_buf *out, clv_err
     (void)argument;
     clv_auto(clv_buf) token = CLV_BUF_INIT, role = CLV_BUF_INIT, header = CLV_BUF_INIT;
     char url[512];
-    const char *endpoint = getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), *text, *name;
+    const char *endpoint = clv_credentials_variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"), *text,
+               *name;
     if (endpoint == NULL)
         endpoint = IMDS;
     size_t n = strlen(endpoint);
@@ -86,24 +88,23 @@ clv_status clv_credentials_from_imds(const char *argument, clv_buf *out, clv_err
 }
 
 /* AWS SDKs reference, "Container credential provider": plain HTTP goes to these hosts alone. */
-static const char *const plain_hosts[] = {"127.",          "localhost",      "[::1]",
-                                          "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"};
+static const char *const plain_hosts[] = {"localhost", "[::1]", "169.254.170.2", "169.254.170.23",
+                                          "[fd00:ec2::23]"};
 
 static bool may_be_asked(const char *url)
 {
-    static const char http[] = "http://";
-    if (strncmp(url, "https://", 8) == 0)
+    char scheme[8], host[64];
+    if (!clv_http_parts(url, scheme, sizeof scheme, host, sizeof host))
+        return false;
+    if (strcmp(scheme, "https") == 0)
         return true;
-    if (strncmp(url, http, sizeof http - 1) != 0)
+    struct in_addr v4;
+    if (strcmp(scheme, "http") != 0)
         return false;
-    const char *host = url + sizeof http - 1;
-    size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#@");
-    if (host[n] == '@')
-        return false;
+    if (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127)
+        return true;
     for (size_t i = 0; i < sizeof plain_hosts / sizeof plain_hosts[0]; i++) {
-        size_t length = strlen(plain_hosts[i]);
-        bool prefix = i == 0 && strspn(host, "0123456789.") == n;
-        if (strncmp(host, plain_hosts[i], length) == 0 && (n == length || prefix))
+        if (strcmp(host, plain_hosts[i]) == 0)
             return true;
     }
     return false;
@@ -111,8 +112,8 @@ static bool may_be_asked(const char *url)
 
 static clv_status container_url(char out[1024], clv_error *err)
 {
-    const char *relative = getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-    const char *full = getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    const char *relative = clv_credentials_variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    const char *full = clv_credentials_variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
     if (relative == NULL && full == NULL)
         return clv_fail(err, CLV_KMS_CREDENTIALS,
                         "environment: expected AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or "
@@ -134,8 +135,8 @@ static clv_status container_url(char out[1024], clv_error *err)
 static clv_status container_token(clv_buf *header, const char **out, clv_error *err)
 {
     clv_auto(clv_buf) text = CLV_BUF_INIT;
-    const char *path = getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-    const char *token = getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    const char *path = clv_credentials_variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    const char *token = clv_credentials_variable("AWS_CONTAINER_AUTHORIZATION_TOKEN");
     *out = NULL;
     if (path != NULL) {
         CLV_TRY(clv_file_read(path, TOKEN_MAX, &text, err));
@@ -205,15 +206,20 @@ static clv_status read_sts(clv_buf *answer, clv_buf *out, clv_error *err)
 
 static clv_status sts_url(char out[256], clv_error *err)
 {
-    const char *url = getenv("AWS_ENDPOINT_URL_STS"), *region = getenv("AWS_REGION");
+    const char *url = clv_credentials_variable("AWS_ENDPOINT_URL_STS"),
+               *region = clv_credentials_variable("AWS_REGION");
     if (region == NULL)
-        region = getenv("AWS_DEFAULT_REGION");
+        region = clv_credentials_variable("AWS_DEFAULT_REGION");
     if (url == NULL && region == NULL)
         return clv_fail(err, CLV_KMS_CREDENTIALS,
                         "environment: expected AWS_REGION, found nothing");
-    const char *suffix = region != NULL && strncmp(region, "cn-", 3) == 0 ? ".cn" : "";
+    const char *domain = "amazonaws.com";
+    if (region != NULL && strncmp(region, "cn-", 3) == 0)
+        domain = "amazonaws.com.cn";
+    else if (region != NULL && strncmp(region, "eusc-", 5) == 0)
+        domain = "amazonaws.eu";
     int n = url != NULL ? snprintf(out, 256, "%s", url)
-                        : snprintf(out, 256, "https://sts.%s.amazonaws.com%s/", region, suffix);
+                        : snprintf(out, 256, "https://sts.%s.%s/", region, domain);
     if (n < 256 && printable(out) && may_be_asked(out))
         return CLV_OK;
     return clv_fail(err, CLV_KMS_CREDENTIALS, "STS: expected https, or http to loopback, found %s",
@@ -226,8 +232,9 @@ clv_status clv_credentials_from_web_identity(const char *argument, clv_buf *out,
     (void)argument;
     clv_auto(clv_buf) token = CLV_BUF_INIT, form = CLV_BUF_INIT, answer = CLV_BUF_INIT;
     char url[256];
-    const char *path = getenv("AWS_WEB_IDENTITY_TOKEN_FILE"), *role = getenv("AWS_ROLE_ARN");
-    const char *session = getenv("AWS_ROLE_SESSION_NAME"), *text;
+    const char *path = clv_credentials_variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
+               *role = clv_credentials_variable("AWS_ROLE_ARN");
+    const char *session = clv_credentials_variable("AWS_ROLE_SESSION_NAME"), *text;
     if (path == NULL || role == NULL)
         return clv_fail(err, CLV_KMS_CREDENTIALS, "environment: expected %s, found nothing",
                         path == NULL ? "AWS_WEB_IDENTITY_TOKEN_FILE" : "AWS_ROLE_ARN");

@@ -6,6 +6,12 @@
 
 #define CLV_CREDENTIALS_MAX 16384
 
+/* A variable of the environment; NULL where it is absent or empty. */
+const char *clv_credentials_variable(const char *name);
+
+/* Whether a profile is chosen, or a shared credentials file is there. */
+bool clv_credentials_have_profile(void);
+
 /* argument: what follows the colon of the source, "" where there is none. */
 typedef clv_status (*clv_credentials_source)(const char *argument, clv_buf *out, clv_error *err);
 

@@ -1,5 +1,6 @@
 #include <parent/http.h>
 
+#include <ctype.h>
 #include <pthread.h>
 
 #include <curl/curl.h>
@@ -100,4 +101,32 @@ clv_status clv_http(const clv_http_request *request, long *status, clv_buf *answ
                         "%.200s: %s", request->url, curl_easy_strerror(code));
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
     return CLV_OK;
+}
+
+typedef CURLU *url_handle;
+static void url_handle_drop(url_handle *u)
+{
+    curl_url_cleanup(*u);
+}
+
+static bool copy_part(CURLU *u, CURLUPart part, char *out, size_t size)
+{
+    char *text = NULL;
+    bool fits = curl_url_get(u, part, &text, 0) == CURLUE_OK && strlen(text) < size;
+    for (size_t i = 0; fits && (i == 0 || text[i - 1] != '\0'); i++)
+        out[i] = (char)tolower((unsigned char)text[i]);
+    curl_free(text);
+    return fits;
+}
+
+bool clv_http_parts(const char *url, char *scheme, size_t scheme_size, char *host, size_t host_size)
+{
+    clv_auto(url_handle) u = curl_url();
+    char *user = NULL;
+    if (u == NULL || curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK)
+        return false;
+    bool named = curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK;
+    curl_free(user);
+    return !named && copy_part(u, CURLUPART_SCHEME, scheme, scheme_size) &&
+           copy_part(u, CURLUPART_HOST, host, host_size);
 }

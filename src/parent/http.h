@@ -26,4 +26,9 @@ typedef struct clv_http_request {
 CLV_NODISCARD clv_status clv_http(const clv_http_request *request, long *status, clv_buf *answer,
                                   clv_error *err);
 
+/* Scheme and host of a URL, as libcurl will read it, in lower case, IPv6 in brackets. False where
+ * it is none, names a user, or does not fit. */
+bool clv_http_parts(const char *url, char *scheme, size_t scheme_size, char *host,
+                    size_t host_size);
+
 #endif

@@ -11,10 +11,11 @@
 #include <base/file.h>
 #include <base/json.h>
 #include <base/log.h>
+#include <base/supervisor.h>
 #include <parent/relay.h>
 
-#define CONFIG      "/etc/nitro_enclaves/vsock-proxy.yaml"
-#define WORKERS_MAX 1000000
+#define CONFIG         "/etc/nitro_enclaves/vsock-proxy.yaml"
+#define WORKERS_DIGITS 6
 
 static const char usage_text[] =
     "usage: vsock-proxy [-4|-6] [-w N] [--config FILE] LOCAL_PORT HOST PORT\n"
@@ -96,7 +97,8 @@ static clv_status take_option(arguments *a, int option, clv_error *err)
     case '6':
         return take_family(a, AF_INET6, err);
     case 'w':
-        if (atoi(optarg) >= 1 && atoi(optarg) <= WORKERS_MAX)
+        if (strspn(optarg, "0123456789") == strlen(optarg) && strlen(optarg) <= WORKERS_DIGITS &&
+            atoi(optarg) > 0)
             return CLV_OK;
         return clv_fail(err, CLV_USAGE, "-w: expected a number from 1, found \"%.20s\"", optarg);
     case CONFIG_OPTION:
@@ -143,6 +145,18 @@ static clv_status write_ready(const char *path, const char *bound, clv_error *er
     return clv_file_write(path, clv_buf_bytes(&text), 0644, err);
 }
 
+static void reload(clv_relay *relay, const clv_relay_options *options)
+{
+    clv_error err = {.code = CLV_OK};
+    clv_notify_reloading();
+    if (clv_relay_reload(relay, options, &err) == CLV_OK)
+        clv_log(CLV_LOG_INFO, "reloaded", NULL, "the allowlist was read");
+    else
+        clv_log_failure(CLV_LOG_ERROR, "reload.failed", NULL, &err);
+    clv_relay_report(relay);
+    clv_notify_ready();
+}
+
 clv_status clv_proxy_run(int argc, char **argv, clv_error *err)
 {
     arguments a = {.relay = CLV_RELAY_DEFAULTS};
@@ -156,14 +170,13 @@ clv_status clv_proxy_run(int argc, char **argv, clv_error *err)
     }
     clv_signals_block();
     CLV_TRY(clv_relay_start(&a.relay, &relay, bound, err));
+    CLV_TRY(clv_inherited_all_taken(err));
     CLV_TRY(write_ready(a.ready, bound[0].text, err));
     clv_log(CLV_LOG_INFO, "serving", NULL, "%s", a.rule);
-    while (clv_signals_wait() == SIGHUP) {
-        clv_error failure = {.code = CLV_OK};
-        if (clv_relay_reload(relay, &failure) != CLV_OK)
-            clv_log_failure(CLV_LOG_ERROR, "reload.failed", NULL, &failure);
-        clv_relay_report(relay);
-    }
+    clv_notify_ready();
+    while (clv_signals_wait() == SIGHUP)
+        reload(relay, &a.relay);
+    clv_notify("STOPPING=1");
     clv_relay_report(relay);
     return CLV_OK;
 }

@@ -1,8 +1,8 @@
 #include <parent/relay.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -10,14 +10,16 @@
 
 #include <base/clock.h>
 #include <base/log.h>
-#include <parent/allowlist.h>
 #include <parent/relay_connections.h>
+#include <parent/relay_rules.h>
 
 #define EVENTS        256
 #define TICK_MS       250
 #define DRAIN_IDLE_MS 500 /* while draining, silence that counts as the end */
+/* An address that swallows packets leaves time for the next one. */
+#define ATTEMPT_MS 2000
 
-/* -- time and the loop ------------------------------------------------------------------------ */
+/* -- time -------------------------------------------------------------------------------------- */
 
 static void retry_resolving(clv_relay *relay)
 {
@@ -29,18 +31,28 @@ static void retry_resolving(clv_relay *relay)
     }
 }
 
+static void try_next_addresses(clv_relay *relay, uint64_t now)
+{
+    connection *c, *later;
+    for (c = TAILQ_FIRST(&relay->starting); c != NULL; c = later) {
+        later = TAILQ_NEXT(c, link);
+        if (c->phase == CONNECTING && c->tried < c->count && now - c->attempt_ms >= ATTEMPT_MS)
+            clv_relay_next_address(relay, c, ETIMEDOUT);
+    }
+}
+
 static void expire(clv_relay *relay, uint64_t now)
 {
     connection *c;
     clv_error why = {.code = CLV_OK};
     while ((c = TAILQ_FIRST(&relay->starting)) != NULL &&
-           now - c->since_ms >= (uint64_t)relay->options.connect_ms) {
+           now - c->since_ms >= (uint64_t)relay->limits.connect_ms) {
         clv_fail(&why, CLV_DEADLINE, "%s:%u was not %s in %d ms",
                  clv_upstream_host(c->from->upstream), clv_upstream_port(c->from->upstream),
-                 c->phase == RESOLVING ? "resolved" : "connected", relay->options.connect_ms);
+                 c->phase == RESOLVING ? "resolved" : "connected", relay->limits.connect_ms);
         clv_relay_refuse(relay, c, &why);
     }
-    uint64_t idle = (uint64_t)relay->options.idle_ms;
+    uint64_t idle = (uint64_t)relay->limits.idle_ms;
     if (relay->stopping && idle > DRAIN_IDLE_MS)
         idle = DRAIN_IDLE_MS;
     while ((c = TAILQ_FIRST(&relay->carrying)) != NULL && now - c->since_ms >= idle) {
@@ -49,12 +61,73 @@ static void expire(clv_relay *relay, uint64_t now)
     }
 }
 
+/* -- rules ------------------------------------------------------------------------------------- */
+
+static bool has(const rules *r, const listener *l)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->listener[i] == l)
+            return true;
+    }
+    return false;
+}
+
+/* An event of this round may still name it. */
+static void retire(clv_relay *relay, listener *l)
+{
+    clv_relay_want(relay, &l->watch, l->fd, 0);
+    clv_fd_drop(&l->fd);
+    SLIST_INSERT_HEAD(&relay->retired, l, link);
+}
+
+/* In the thread that owns the loop, or before it runs. The caller holds the lock. */
+static void apply(clv_relay *relay, const rules *next)
+{
+    for (size_t i = 0; i < next->count; i++) {
+        listener *heir = next->listener[i], *old = next->heir_of[i];
+        heir->allowed = next->allowed[i];
+        if (old == NULL)
+            continue;
+        clv_relay_want(relay, &old->watch, old->fd, 0);
+        heir->fd = old->fd;
+        old->fd = -1;
+    }
+    for (size_t i = 0; i < relay->rules.count; i++) {
+        if (!has(next, relay->rules.listener[i]))
+            retire(relay, relay->rules.listener[i]);
+    }
+    relay->rules = *next;
+    relay->limits = next->limits;
+    clv_relay_watch_listeners(relay, true);
+}
+
+static void apply_next(clv_relay *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    if (relay->next != NULL)
+        apply(relay, relay->next);
+    relay->next = NULL;
+    pthread_cond_signal(&relay->applied);
+    pthread_mutex_unlock(&relay->lock);
+}
+
+/* -- the loop ---------------------------------------------------------------------------------- */
+
+/* What events of the round that has ended may have named. */
 static void free_closed(clv_relay *relay)
 {
     connection *c;
+    listener *l, *later;
     while ((c = TAILQ_FIRST(&relay->closed)) != NULL) {
         TAILQ_REMOVE(&relay->closed, c, link);
         free(c);
+    }
+    for (l = SLIST_FIRST(&relay->retired); l != NULL; l = later) {
+        later = SLIST_NEXT(l, link);
+        if (l->connections > 0)
+            continue;
+        SLIST_REMOVE(&relay->retired, l, listener, link);
+        clv_listener_free(&l);
     }
 }
 
@@ -67,6 +140,7 @@ static void handle(clv_relay *relay, const watch *w)
     } else if (w->kind == WATCH_WAKE) {
         if (read(relay->wake_fd, &count, sizeof count) > 0)
             retry_resolving(relay);
+        apply_next(relay);
     } else if (c->phase == CONNECTING) {
         clv_relay_check_connect(relay, c);
     } else if (c->phase == CARRYING) {
@@ -76,13 +150,13 @@ static void handle(clv_relay *relay, const watch *w)
 
 static void close_listeners(clv_relay *relay)
 {
-    for (size_t i = 0; i < relay->options.rules; i++) {
-        clv_relay_want(relay, &relay->listener[i].watch, relay->listener[i].fd, 0);
-        clv_fd_drop(&relay->listener[i].fd);
-    }
+    pthread_mutex_lock(&relay->lock);
+    for (size_t i = 0; i < relay->rules.count; i++)
+        retire(relay, relay->rules.listener[i]);
+    relay->rules.count = 0;
+    pthread_mutex_unlock(&relay->lock);
 }
 
-/* A connection that has not reached its upstream has nothing to lose. */
 static void close_list(clv_relay *relay, struct list *list)
 {
     connection *c;
@@ -96,7 +170,12 @@ static void run_round(clv_relay *relay, int timeout_ms)
     int n = epoll_wait(relay->epoll_fd, event, EVENTS, timeout_ms);
     for (int i = 0; i < n; i++)
         handle(relay, event[i].data.ptr);
-    expire(relay, clv_monotonic_ms());
+    uint64_t now = clv_monotonic_ms();
+    if (now - relay->looked_ms >= TICK_MS) {
+        relay->looked_ms = now;
+        try_next_addresses(relay, now);
+    }
+    expire(relay, now);
     free_closed(relay);
 }
 
@@ -112,10 +191,10 @@ static void *run(void *argument)
             clv_relay_watch_listeners(relay, true);
     }
     close_listeners(relay);
-    close_list(relay, &relay->starting);
-    uint64_t until = clv_monotonic_ms() + (uint64_t)relay->options.drain_ms;
+    uint64_t until = clv_monotonic_ms() + (uint64_t)relay->limits.drain_ms;
     while (relay->active > 0 && clv_monotonic_ms() < until)
         run_round(relay, TICK_MS / 5);
+    close_list(relay, &relay->starting);
     close_list(relay, &relay->carrying);
     free_closed(relay);
     return NULL;
@@ -123,79 +202,44 @@ static void *run(void *argument)
 
 /* -- the door --------------------------------------------------------------------------------- */
 
-/* "ADDRESS=HOST:PORT", where HOST may be [IPv6]. */
-static clv_status parse_rule(clv_relay *relay, const char *rule, listener *l, clv_address *address,
+static void wake(clv_relay *relay)
+{
+    const uint64_t one = 1;
+    if (write(relay->wake_fd, &one, sizeof one) < 0)
+        clv_log(CLV_LOG_ERROR, "relay.wake", NULL, "the relay cannot be woken: %m");
+}
+
+clv_status clv_relay_reload(clv_relay *relay, const clv_relay_options *options, clv_error *err)
+{
+    rules next;
+    CLV_TRY(clv_rules_make(&relay->rules, options, relay->wake_fd, &next, err));
+    pthread_mutex_lock(&relay->lock);
+    relay->next = &next;
+    wake(relay);
+    while (relay->next != NULL)
+        pthread_cond_wait(&relay->applied, &relay->lock);
+    pthread_mutex_unlock(&relay->lock);
+    return CLV_OK;
+}
+
+static clv_status open_relay(clv_relay *relay, const clv_relay_options *options, clv_address *bound,
                              clv_error *err)
 {
-    char listen[sizeof address->text], host[CLV_HOST_MAX + 3];
-    const char *equals = strchr(rule, '='), *colon = strrchr(rule, ':');
-    size_t n = equals != NULL && colon > equals ? (size_t)(colon - equals) - 1 : 0;
-    if (n == 0 || n >= sizeof host || (size_t)(equals - rule) >= sizeof listen)
-        return clv_fail(err, CLV_USAGE, "--relay: expected ADDRESS=HOST:PORT, found \"%.80s\"",
-                        rule);
-    snprintf(listen, sizeof listen, "%.*s", (int)(equals - rule), rule);
-    bool bracketed = equals[1] == '[' && equals[n] == ']';
-    snprintf(host, sizeof host, "%.*s", (int)(bracketed ? n - 2 : n), equals + 1 + bracketed);
-    clv_status status =
-        clv_upstream_new(host, colon + 1, relay->options.family, relay->wake_fd, &l->upstream, err);
-    if (status != CLV_OK)
-        return clv_blame(err, status, "--relay %.80s", rule);
-    return clv_address_parse(listen, address, err);
-}
-
-static clv_status start_listener(clv_relay *relay, size_t i, clv_address *bound, clv_error *err)
-{
-    listener *l = &relay->listener[i];
-    clv_address address;
-    CLV_TRY(parse_rule(relay, relay->options.rule[i], l, &address, err));
-    CLV_TRY(clv_listen(&address, 0660, &l->fd, bound, err));
-    if (fcntl(l->fd, F_SETFL, O_NONBLOCK) != 0)
-        return clv_fail(err, CLV_SYSTEM, "%s cannot be listened on: %m", address.text);
-    l->allowed = true;
-    l->watch = (watch){.kind = WATCH_LISTENER, .owner = l};
-    return CLV_OK;
-}
-
-clv_status clv_relay_reload(clv_relay *relay, clv_error *err)
-{
-    clv_auto_ptr(clv_allowlist) list = NULL;
-    if (relay->options.allowlist == NULL)
-        return CLV_OK;
-    CLV_TRY(clv_allowlist_read(relay->options.allowlist, &list, err));
-    for (size_t i = 0; i < relay->options.rules; i++) {
-        listener *l = &relay->listener[i];
-        l->allowed =
-            clv_allowlist_has(list, clv_upstream_host(l->upstream), clv_upstream_port(l->upstream));
-    }
-    return CLV_OK;
-}
-
-/* At the start a rule that the list lacks is a mistake of whoever wrote the two. */
-static clv_status check_allowed(const clv_relay *relay, clv_error *err)
-{
-    for (size_t i = 0; i < relay->options.rules; i++) {
-        const listener *l = &relay->listener[i];
-        if (!l->allowed)
-            return clv_fail(err, CLV_RELAY_REFUSED, "%s: expected an entry for %s:%u, found none",
-                            relay->options.allowlist, clv_upstream_host(l->upstream),
-                            clv_upstream_port(l->upstream));
-    }
-    return CLV_OK;
-}
-
-static clv_status open_relay(clv_relay *relay, clv_address *bound, clv_error *err)
-{
+    rules first;
     relay->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     relay->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (relay->epoll_fd < 0 || relay->wake_fd < 0)
         return clv_fail(err, CLV_SYSTEM, "no event loop for a relay: %m");
-    for (size_t i = 0; i < relay->options.rules; i++)
-        CLV_TRY(start_listener(relay, i, &bound[i], err));
-    CLV_TRY(clv_relay_reload(relay, err));
-    CLV_TRY(check_allowed(relay, err));
+    CLV_TRY(clv_rules_make(&relay->rules, options, relay->wake_fd, &first, err));
+    for (size_t i = 0; i < first.count; i++)
+        bound[i] = first.listener[i]->bound;
+    pthread_mutex_lock(&relay->lock);
+    apply(relay, &first);
+    pthread_mutex_unlock(&relay->lock);
+    /* At the start a rule that the list lacks is a mistake of whoever wrote the two. */
+    CLV_TRY(clv_rules_allowed(&relay->rules, options->allowlist, err));
     relay->wake = (watch){.kind = WATCH_WAKE};
     clv_relay_want(relay, &relay->wake, relay->wake_fd, EPOLLIN);
-    clv_relay_watch_listeners(relay, true);
     if (pthread_create(&relay->thread, NULL, run, relay) != 0)
         return clv_fail(err, CLV_SYSTEM, "no thread for a relay: %m");
     relay->running = true;
@@ -208,17 +252,25 @@ clv_status clv_relay_start(const clv_relay_options *options, clv_relay **out,
     clv_auto_ptr(clv_relay) relay = calloc(1, sizeof *relay);
     if (relay == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a relay");
-    relay->options = *options;
     relay->epoll_fd = relay->wake_fd = -1;
-    for (size_t i = 0; i < CLV_RELAY_RULES_MAX; i++)
-        relay->listener[i].fd = -1;
+    pthread_mutex_init(&relay->lock, NULL);
+    pthread_cond_init(&relay->applied, NULL);
+    SLIST_INIT(&relay->retired);
     TAILQ_INIT(&relay->starting);
     TAILQ_INIT(&relay->carrying);
     TAILQ_INIT(&relay->closed);
-    CLV_TRY(open_relay(relay, bound, err));
+    CLV_TRY(open_relay(relay, options, bound, err));
     *out = relay;
     relay = NULL;
     return CLV_OK;
+}
+
+json_t *clv_relay_rules_json(clv_relay *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    json_t *list = clv_rules_json(&relay->rules);
+    pthread_mutex_unlock(&relay->lock);
+    return list;
 }
 
 void clv_relay_count(clv_relay *r, clv_relay_counts *out)
@@ -254,18 +306,20 @@ void clv_relay_report(clv_relay *relay)
 void clv_relay_free(clv_relay **relay)
 {
     clv_relay *r = *relay;
-    const uint64_t one = 1;
     *relay = NULL;
     if (r == NULL)
         return;
     r->stopping = true;
-    if (r->running && write(r->wake_fd, &one, sizeof one) > 0)
+    if (r->running) {
+        wake(r);
         pthread_join(r->thread, NULL);
+    }
     close_listeners(r);
-    for (size_t i = 0; i < r->options.rules; i++)
-        clv_upstream_free(&r->listener[i].upstream);
+    free_closed(r);
     clv_pipes_drop(&r->pipes);
     clv_fd_drop(&r->epoll_fd);
     clv_fd_drop(&r->wake_fd);
+    pthread_mutex_destroy(&r->lock);
+    pthread_cond_destroy(&r->applied);
     free(r);
 }

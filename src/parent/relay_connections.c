@@ -76,6 +76,7 @@ void clv_relay_finish(clv_relay *relay, connection *c)
         return;
     /* Whoever sees the connection closed may count on its place. */
     relay->active--;
+    c->from->connections--;
     clv_pair_close(&c->pair, &relay->pipes);
     enter(relay, c, CLOSED);
 }
@@ -133,6 +134,7 @@ static void connect_next(clv_relay *relay, connection *c, int failure)
             tune(fd, a->sa.ss_family);
             c->pair.fd[1] = fd;
             c->phase = CONNECTING; /* the same list as before */
+            c->attempt_ms = clv_monotonic_ms();
             clv_relay_want(relay, &c->watch[1], fd, EPOLLOUT);
             return;
         }
@@ -150,10 +152,14 @@ void clv_relay_check_connect(clv_relay *relay, connection *c)
     socklen_t size = sizeof failure;
     if (getsockopt(c->pair.fd[1], SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
         failure = errno;
-    if (failure == 0) {
+    if (failure == 0)
         connected(relay, c);
-        return;
-    }
+    else
+        clv_relay_next_address(relay, c, failure);
+}
+
+void clv_relay_next_address(clv_relay *relay, connection *c, int failure)
+{
     clv_relay_want(relay, &c->watch[1], c->pair.fd[1], 0);
     clv_fd_drop(&c->pair.fd[1]);
     connect_next(relay, c, failure);
@@ -216,7 +222,7 @@ static bool admit(clv_relay *relay, listener *l, const peer *p)
         refuse(l, &relay->refused_allowlist, &why);
         return false;
     }
-    size_t max = relay->options.connections_max, per_peer = relay->options.per_peer_max;
+    size_t max = relay->limits.connections, per_peer = relay->limits.per_peer;
     if (relay->active < max && (relay->active < per_peer || count_peer(relay, p) < per_peer))
         return true;
     clv_fail(&why, CLV_RELAY_LIMIT, "expected at most %zu connections, %zu of one peer, found more",
@@ -244,13 +250,16 @@ static void take_connection(clv_relay *relay, listener *l, int fd,
     TAILQ_INSERT_TAIL(&relay->starting, c, link);
     relay->accepted++;
     relay->active++;
+    l->connections++;
     clv_relay_connect(relay, c, false);
 }
 
 void clv_relay_watch_listeners(clv_relay *relay, bool on)
 {
-    for (size_t i = 0; i < relay->options.rules; i++)
-        clv_relay_want(relay, &relay->listener[i].watch, relay->listener[i].fd, on ? EPOLLIN : 0);
+    for (size_t i = 0; i < relay->rules.count; i++) {
+        listener *l = relay->rules.listener[i];
+        clv_relay_want(relay, &l->watch, l->fd, on ? EPOLLIN : 0);
+    }
     relay->paused = !on;
 }
 

@@ -25,12 +25,24 @@ typedef struct peer {
 } peer;
 
 typedef struct listener {
+    SLIST_ENTRY(listener) link; /* among those that have no rule any more */
     watch watch;
+    clv_address address, bound; /* as its rule names it, and as it is */
     int fd;
     clv_upstream *upstream;
-    _Atomic bool allowed;
+    bool allowed;
+    size_t connections;           /* that came in by it */
     uint64_t logged_ms, unlogged; /* refusals since the last line */
 } listener;
+
+/* The rules in force, or those that will be. */
+typedef struct rules {
+    size_t count;
+    listener *listener[CLV_RELAY_RULES_MAX];
+    listener *heir_of[CLV_RELAY_RULES_MAX]; /* whose socket it takes over; NULL: nobody's */
+    bool allowed[CLV_RELAY_RULES_MAX];
+    clv_relay_limits limits;
+} rules;
 
 typedef enum phase { RESOLVING, CONNECTING, CARRYING, CLOSED } phase;
 
@@ -41,19 +53,25 @@ typedef struct connection {
     peer peer;
     clv_pair pair;
     watch watch[2];
-    uint64_t since_ms;   /* the start of its phase, or the last byte */
+    uint64_t since_ms;   /* when it was accepted; once it carries, its last byte */
+    uint64_t attempt_ms; /* when the address that is tried now was */
     size_t tried, count; /* addresses */
     clv_address address[CLV_UPSTREAM_ADDRESSES];
 } connection;
 TAILQ_HEAD(list, connection);
 
 struct clv_relay {
-    clv_relay_options options;
-    listener listener[CLV_RELAY_RULES_MAX];
+    clv_relay_limits limits;
+    rules rules;
+    SLIST_HEAD(, listener) retired;
     int epoll_fd, wake_fd;
     watch wake;
     pthread_t thread;
     bool running, paused;
+    pthread_mutex_t lock; /* protects next, and rules against readers of other threads */
+    pthread_cond_t applied;
+    uint64_t looked_ms; /* when addresses that do not answer were last looked for */
+    const rules *next;  /* to be applied by the thread; NULL: nothing */
     _Atomic bool stopping;
     clv_pipes pipes;
     /* Each in the order of since_ms; closed ones wait for the end of the round of events. */
@@ -75,6 +93,8 @@ void clv_relay_connect(clv_relay *relay, connection *c, bool again);
 void clv_relay_check_connect(clv_relay *relay, connection *c);
 /* A side of a connection is ready: move bytes. */
 void clv_relay_carry(clv_relay *relay, connection *c);
+/* Give up on the address that is being tried, and go on to the next. */
+void clv_relay_next_address(clv_relay *relay, connection *c, int failure);
 /* Close; the memory is freed at the end of the round of events, which may still name it. */
 void clv_relay_finish(clv_relay *relay, connection *c);
 /* Close, count and log. */

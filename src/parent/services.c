@@ -1,5 +1,6 @@
 #include <parent/services.h>
 
+#include <base/clock.h>
 #include <base/file.h>
 #include <base/log.h>
 
@@ -21,16 +22,63 @@ static clv_status answer_json(clv_message *answer, json_t *json, clv_error *err)
     return json != NULL ? CLV_OK : clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
 }
 
+void clv_parent_init(clv_parent *parent)
+{
+    *parent = (clv_parent){.store = NULL};
+    pthread_mutex_init(&parent->lock, NULL);
+}
+
+void clv_parent_drop(clv_parent *parent)
+{
+    pthread_mutex_destroy(&parent->lock);
+}
+
+/* Text and signature, as the files are now. */
+static clv_status read_baseline(const char *baseline, const char *signature, clv_buf *text,
+                                clv_buf *minisig, clv_error *err)
+{
+    CLV_TRY(clv_file_read(baseline, BASELINE_MAX, text, err));
+    return clv_file_read(signature, SIGNATURE_MAX, minisig, err);
+}
+
+clv_status clv_parent_check_baseline(const char *baseline, const char *signature, clv_error *err)
+{
+    clv_auto(clv_buf) text = CLV_BUF_INIT, minisig = CLV_BUF_INIT;
+    if ((baseline == NULL) != (signature == NULL))
+        return clv_fail(err, CLV_USAGE,
+                        "expected --baseline and --baseline-signature together, found one");
+    if (baseline == NULL)
+        return CLV_OK;
+    if (strlen(baseline) >= CLV_PARENT_PATH_MAX || strlen(signature) >= CLV_PARENT_PATH_MAX)
+        return clv_fail(err, CLV_USAGE, "--baseline: expected paths of less than %d bytes",
+                        CLV_PARENT_PATH_MAX);
+    return read_baseline(baseline, signature, &text, &minisig, err);
+}
+
+void clv_parent_set_baseline(clv_parent *parent, const char *baseline, const char *signature)
+{
+    if (baseline == NULL)
+        baseline = signature = "";
+    pthread_mutex_lock(&parent->lock);
+    memcpy(parent->baseline, baseline, strlen(baseline) + 1);
+    memcpy(parent->baseline_sig, signature, strlen(signature) + 1);
+    pthread_mutex_unlock(&parent->lock);
+}
+
 static clv_status baseline(clv_parent *parent, const request *r, clv_message *answer,
                            clv_error *err)
 {
     (void)r;
     clv_auto(clv_buf) signature = CLV_BUF_INIT;
+    char path[CLV_PARENT_PATH_MAX], sig_path[CLV_PARENT_PATH_MAX];
     const char *text;
-    if (parent->baseline == NULL)
+    pthread_mutex_lock(&parent->lock);
+    memcpy(path, parent->baseline, sizeof path);
+    memcpy(sig_path, parent->baseline_sig, sizeof sig_path);
+    pthread_mutex_unlock(&parent->lock);
+    if (path[0] == '\0')
         return clv_fail(err, CLV_STATE_NOT_FOUND, "this parent has no baseline");
-    CLV_TRY(clv_file_read(parent->baseline, BASELINE_MAX, &answer->data, err));
-    CLV_TRY(clv_file_read(parent->baseline_sig, SIGNATURE_MAX, &signature, err));
+    CLV_TRY(read_baseline(path, sig_path, &answer->data, &signature, err));
     CLV_TRY(clv_buf_text(&signature, &text, err));
     return answer_json(answer, json_pack("{s:s}", "signature", text), err);
 }
@@ -55,6 +103,10 @@ static clv_status state_put(clv_parent *parent, const request *r, clv_message *a
                             clv_error *err)
 {
     CLV_TRY(clv_store_put(parent->store, r->name, r->generation, r->data, err));
+    pthread_mutex_lock(&parent->lock);
+    parent->stored_generation = r->generation;
+    parent->stored_ms = clv_wall_ms();
+    pthread_mutex_unlock(&parent->lock);
     return answer_json(answer, json_pack("{s:I}", "generation", (json_int_t)r->generation), err);
 }
 
@@ -91,7 +143,7 @@ static const struct service_form {
     service answer;
     const char *name; /* the member that names something; NULL: none */
     bool generation, data;
-} service_table[] = {
+} service_table[CLV_SERVICES] = {
     {"baseline", baseline, NULL, false, false},
     {"credentials", credentials, NULL, false, false},
     {"state.get", state_get, "name", false, false},
@@ -102,9 +154,14 @@ static const struct service_form {
     {"key.put", key_put, "name", false, true},
 };
 
+const char *clv_service_name(size_t i)
+{
+    return service_table[i].op;
+}
+
 static const struct service_form *find_form(const char *op)
 {
-    for (size_t i = 0; i < sizeof service_table / sizeof service_table[0]; i++) {
+    for (size_t i = 0; i < CLV_SERVICES; i++) {
         if (strcmp(service_table[i].op, op) == 0)
             return &service_table[i];
     }
@@ -144,14 +201,19 @@ static clv_status read_request(const clv_message *call, const struct service_for
 clv_status clv_services_answer(void *context, const clv_message *call, clv_message *answer,
                                clv_error *err)
 {
+    clv_parent *parent = context;
     const struct service_form *form = NULL;
     request r = {NULL, 0, {NULL, 0}};
     clv_error fault = {.code = CLV_OK};
     clv_status status = read_request(call, &form, &r, &fault);
     if (status == CLV_OK)
-        status = form->answer(context, &r, answer, &fault);
+        status = form->answer(parent, &r, answer, &fault);
+    clv_service_count *count =
+        form != NULL ? &parent->count[form - service_table] : &parent->unknown;
+    count->calls++;
     if (status == CLV_OK)
         return CLV_OK;
+    count->faults++;
     clv_log_failure(status == CLV_STATE_NOT_FOUND ? CLV_LOG_DEBUG : CLV_LOG_WARNING,
                     form != NULL ? form->op : "call.refused", NULL, &fault);
     if (err != NULL)

@@ -180,8 +180,9 @@ clv_resolution clv_upstream_resolve(clv_upstream *u, bool again,
                                     clv_error *err)
 {
     pthread_mutex_lock(&u->lock);
-    bool fresh = u->literal || (u->count > 0 && !u->failed &&
-                                clv_monotonic_ms() - u->resolved_ms < CLV_UPSTREAM_FRESH_MS);
+    uint64_t age = clv_monotonic_ms() - u->resolved_ms;
+    uint64_t good_for = u->failed ? CLV_UPSTREAM_RETRY_MS : CLV_UPSTREAM_FRESH_MS;
+    bool fresh = u->literal || (u->count > 0 && age < good_for);
     clv_resolution result = CLV_RESOLUTION_PENDING;
     if (u->count > 0) {
         memcpy(out, u->address, u->count * sizeof *out);

@@ -12,6 +12,7 @@
 #include <base/net.h>
 
 #define CLV_UPSTREAM_FRESH_MS  60000
+#define CLV_UPSTREAM_RETRY_MS  5000 /* between two tries to refresh, while the resolver is out */
 #define CLV_UPSTREAM_ADDRESSES 8
 #define CLV_HOST_MAX           253 /* RFC 1035 section 2.3.4, as text without the last dot */
 

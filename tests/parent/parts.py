@@ -120,6 +120,6 @@ class ParentCase(unittest.TestCase):
     def connect(self, path, seconds: float = 20) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(seconds)
-        client.connect(str(path))
         self.addCleanup(client.close)
+        client.connect(str(path))
         return client
