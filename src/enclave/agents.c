@@ -121,3 +121,31 @@ void clv_agents_give_bytes(clv_agents *agents, uint32_t uid, size_t n)
         row->bytes -= n < row->bytes ? n : row->bytes;
     pthread_mutex_unlock(&agents->lock);
 }
+
+clv_status clv_agents_take_wait(clv_agents *agents, uint32_t uid, clv_error *err)
+{
+    pthread_mutex_lock(&agents->lock);
+    struct clv_agent_row *row = row_of(agents, uid, false);
+    bool room = row != NULL && row->waiting < CLV_AGENT_WAITING_MAX &&
+                agents->waiting < CLV_AGENTS_WAITING_MAX;
+    if (room) {
+        row->waiting++;
+        agents->waiting++;
+    }
+    pthread_mutex_unlock(&agents->lock);
+    if (!room)
+        return clv_fail(err, CLV_AGENT_BUSY,
+                        "expected at most %d requests that wait, %d of all agents, found more",
+                        CLV_AGENT_WAITING_MAX, CLV_AGENTS_WAITING_MAX);
+    return CLV_OK;
+}
+
+void clv_agents_give_wait(clv_agents *agents, uint32_t uid)
+{
+    pthread_mutex_lock(&agents->lock);
+    struct clv_agent_row *row = row_of(agents, uid, false);
+    if (row != NULL)
+        row->waiting--;
+    agents->waiting--;
+    pthread_mutex_unlock(&agents->lock);
+}

@@ -35,15 +35,19 @@ CLV_NODISCARD clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *
 #define CLV_AGENT_ROWS            128
 #define CLV_AGENT_CONNECTIONS_MAX 320
 #define CLV_AGENT_BYTES_MAX       ((size_t)192 * 1024 * 1024)
+#define CLV_AGENT_WAITING_MAX     16 /* requests that wait for a change */
+#define CLV_AGENTS_WAITING_MAX    48 /* of all agents; the parent takes 64 */
 
 typedef struct clv_agents {
     double rate;          /* requests a second and agent; 0: no limit */
-    pthread_mutex_t lock; /* protects row */
+    pthread_mutex_t lock; /* protects the rest */
+    size_t waiting;       /* of all rows */
     struct clv_agent_row {
         bool used;
         uint32_t uid;
         size_t connections;
         size_t bytes;
+        size_t waiting;
         double tokens;        /* requests that may come at once */
         uint64_t refilled_ms; /* when tokens was right, by the monotonic clock */
     } row[CLV_AGENT_ROWS];
@@ -65,5 +69,10 @@ CLV_NODISCARD clv_status clv_agents_take_request(clv_agents *agents, uint32_t ui
 CLV_NODISCARD clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n,
                                                clv_error *err);
 void clv_agents_give_bytes(clv_agents *agents, uint32_t uid, size_t n);
+
+/* One more request of this agent, which has a connection, waits: CLV_AGENT_BUSY when that exceeds
+ * its share or all of it. */
+CLV_NODISCARD clv_status clv_agents_take_wait(clv_agents *agents, uint32_t uid, clv_error *err);
+void clv_agents_give_wait(clv_agents *agents, uint32_t uid);
 
 #endif

@@ -158,6 +158,7 @@ static clv_status run(const clv_options *options, clv_error *err)
     CLV_TRY(open_doors(&enclave, &doors, err));
     sigwait(&stop, &which);
     clv_log(CLV_LOG_INFO, "stop", NULL, "told to stop");
+    atomic_store(&enclave.services.stopping, true);
     return CLV_OK;
 }
 

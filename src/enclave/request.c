@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 #include <time.h>
 
@@ -103,6 +104,7 @@ static const char *const parameter_name[CLV_PARAMETER_COUNT] = {
     [CLV_PARAMETER_KEY] = "key",
     [CLV_PARAMETER_NAME] = "name",
     [CLV_PARAMETER_PREFIX] = "prefix",
+    [CLV_PARAMETER_WAIT] = "wait",
 };
 
 static clv_status parameter_of(const clv_route *route, const char *name, clv_parameter *out,
@@ -117,11 +119,23 @@ static clv_status parameter_of(const clv_route *route, const char *name, clv_par
     return clv_fail(err, CLV_API_PARAMETER, "the route takes no query parameter \"%.60s\"", name);
 }
 
+static clv_status read_wait(clv_request *request, const char *text, clv_error *err)
+{
+    size_t digits = strspn(text, "0123456789");
+    int seconds = digits > 0 && digits <= 2 && text[digits] == '\0' ? atoi(text) : 0;
+    if (seconds < 1 || seconds > CLV_WAIT_MAX_S)
+        return clv_fail(err, CLV_API_PARAMETER, "wait: expected 1 to %d seconds, found \"%s\"",
+                        CLV_WAIT_MAX_S, text);
+    request->wait_ms = seconds * 1000;
+    return CLV_OK;
+}
+
 static clv_status read_query(clv_request *request, const clv_http_head *head, char *key_name,
                              size_t key_size, clv_error *err)
 {
-    char *const to[] = {key_name, request->name, request->prefix};
-    const size_t size[] = {key_size, sizeof request->name, sizeof request->prefix};
+    char wait[16] = "";
+    char *const to[] = {key_name, request->name, request->prefix, wait};
+    const size_t size[] = {key_size, sizeof request->name, sizeof request->prefix, sizeof wait};
     unsigned seen = 0;
     if (head->query_count > CLV_QUERY_MAX)
         return clv_fail(err, CLV_API_PARAMETER, "expected at most %d query parameters, found %zu",
@@ -142,7 +156,7 @@ static clv_status read_query(clv_request *request, const clv_http_head *head, ch
             return clv_fail(err, CLV_API_PARAMETER, "%s: expected a value, found nothing",
                             parameter_name[p]);
     }
-    return CLV_OK;
+    return (seen & CLV_TAKES(CLV_PARAMETER_WAIT)) != 0 ? read_wait(request, wait, err) : CLV_OK;
 }
 
 /* The key that is named, or the policy's only one. */
@@ -200,6 +214,13 @@ static clv_status read_conditions(clv_request *request, const clv_http_head *hea
     }
     if (head->if_none_match == NULL)
         return CLV_OK;
+    if ((request->route->takes & CLV_TAKES(CLV_PARAMETER_WAIT)) != 0) {
+        if (head->if_match != NULL)
+            return clv_fail(err, CLV_API_PARAMETER,
+                            "expected If-Match or If-None-Match, found both");
+        request->if_none_match = true;
+        return read_etag("If-None-Match", head->if_none_match, &request->match_generation, err);
+    }
     if (strcmp(head->if_none_match, "*") != 0 || head->if_match != NULL)
         return clv_fail(err, CLV_API_PARAMETER,
                         "If-None-Match: expected * and no If-Match, found %.40s",

@@ -10,7 +10,8 @@
 #include <enclave/enclave.h>
 #include <seal/state.h>
 
-#define CLV_QUERY_MAX 8
+#define CLV_QUERY_MAX  8
+#define CLV_WAIT_MAX_S 25 /* below CLV_API_IDLE_S, so that agents' own timeouts of 30 s fit */
 
 /* Which socket a request came through: each has routes of its own. */
 typedef enum clv_front {
@@ -44,6 +45,7 @@ typedef enum clv_parameter {
     CLV_PARAMETER_KEY,
     CLV_PARAMETER_NAME,
     CLV_PARAMETER_PREFIX,
+    CLV_PARAMETER_WAIT, /* the route also takes an ETag in If-None-Match */
     CLV_PARAMETER_COUNT
 } clv_parameter;
 #define CLV_TAKES(parameter) (1U << (parameter))
@@ -82,8 +84,10 @@ struct clv_request {
     char full_name[CLV_POLICY_NAME_MAX + 1 + CLV_STATE_NAME_MAX + 1];
     const clv_policy_key *key; /* set when the route takes a key */
     bool if_match, create_only;
-    uint64_t match_generation;
-    char allow[64]; /* after CLV_API_METHOD: the methods that the path takes */
+    bool if_none_match;        /* of an ETag, in a read */
+    uint64_t match_generation; /* of either header */
+    int wait_ms;               /* for a change; 0: no waiting */
+    char allow[64];            /* after CLV_API_METHOD: the methods that the path takes */
     clv_buf body;
     size_t counted; /* bytes of the body held against the agent's share */
 };

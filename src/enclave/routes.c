@@ -15,6 +15,7 @@
 #define KEY    CLV_TAKES(CLV_PARAMETER_KEY)
 #define NAME   CLV_TAKES(CLV_PARAMETER_NAME)
 #define PREFIX CLV_TAKES(CLV_PARAMETER_PREFIX)
+#define WAIT   CLV_TAKES(CLV_PARAMETER_WAIT)
 
 const clv_route clv_routes[] = {
     {.method = "PUT",
@@ -28,7 +29,7 @@ const clv_route clv_routes[] = {
     {.method = "GET",
      .path = "/v1/state/{name}",
      .verb = "unseal",
-     .takes = KEY,
+     .takes = KEY | WAIT,
      .metered = true,
      .audit = true,
      .serve = clv_route_state_get},

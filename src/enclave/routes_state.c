@@ -1,6 +1,8 @@
 /* /v1/state: seal and keep with the parent, fetch and unseal (R17, R18). */
 #include <enclave/routes.h>
 
+#define WATCH_SLACK_MS 100
+
 /* The generation that the store holds now; 0 when it has none. */
 static clv_status held_generation(clv_request *request, uint64_t *out, clv_error *err)
 {
@@ -62,10 +64,58 @@ clv_status clv_route_state_put(clv_request *request, clv_response *response, clv
                              err);
 }
 
+/*
+ * Asked for piece by piece, so that the daemon can end. A parent that says "unchanged" before the
+ * time is over is not asked again: it could keep a thread busy.
+ */
+static clv_status watch(clv_request *request, uint64_t held, uint64_t *found, clv_error *err)
+{
+    clv_services *services = &request->enclave->services;
+    uint64_t now = clv_monotonic_ms(), until = now + (uint64_t)request->wait_ms;
+    for (;;) {
+        int left = now < until ? (int)(until - now) : 0;
+        int piece = left < CLV_SERVICES_WAIT_MS ? left : CLV_SERVICES_WAIT_MS;
+        CLV_TRY(clv_services_state_watch(services, request->full_name, held, piece, found, err));
+        uint64_t after = clv_monotonic_ms();
+        bool early = after + WATCH_SLACK_MS < now + (uint64_t)piece;
+        now = after;
+        if (*found != held || now >= until || early || atomic_load(&services->stopping))
+            return CLV_OK;
+    }
+}
+
+/* *unchanged: the parent says that it still holds what the agent knows. */
+static clv_status await_change(clv_request *request, bool *unchanged, clv_error *err)
+{
+    uint64_t held = request->if_none_match ? request->match_generation : 0, found = 0;
+    *unchanged = false;
+    if (!request->if_none_match && request->wait_ms == 0)
+        return CLV_OK;
+    clv_agents *agents = &request->enclave->agents;
+    if (request->wait_ms > 0)
+        CLV_TRY(clv_agents_take_wait(agents, request->agent.uid, err));
+    clv_status status = watch(request, held, &found, err);
+    if (request->wait_ms > 0)
+        clv_agents_give_wait(agents, request->agent.uid);
+    *unchanged = found == held && request->if_none_match;
+    return status;
+}
+
+static clv_status not_modified(const clv_request *request, clv_response *response)
+{
+    response->status = 304;
+    response->generation = request->match_generation;
+    return CLV_OK;
+}
+
 clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err)
 {
     clv_auto(clv_buf) sealed = CLV_BUF_INIT;
     uint64_t generation = 0;
+    bool unchanged;
+    CLV_TRY(await_change(request, &unchanged, err));
+    if (unchanged)
+        return not_modified(request, response);
     clv_status status = clv_services_state_get(&request->enclave->services, request->full_name,
                                                &generation, &sealed, err);
     if (status == CLV_STATE_NOT_FOUND && !request->if_match)
@@ -74,6 +124,8 @@ clv_status clv_route_state_get(clv_request *request, clv_response *response, clv
         return conflict(request, status, err);
     if (request->if_match && generation != request->match_generation)
         return conflict(request, CLV_STATE_CONFLICT, err);
+    if (request->if_none_match && generation == request->match_generation)
+        return not_modified(request, response);
     CLV_TRY(clv_state_unseal(request->enclave->vault, request->key, request->full_name, generation,
                              clv_buf_bytes(&sealed), &response->body, NULL, err));
     response->media_type = "application/octet-stream";

@@ -18,6 +18,7 @@ typedef struct clv_services {
     clv_address address;
     int timeout_ms;
     atomic_ulong calls, failures; /* metrics */
+    atomic_bool stopping;         /* the daemon ends: calls that wait are not repeated */
 } clv_services;
 
 CLV_NODISCARD clv_status clv_services_init(clv_services *services, const char *address,
@@ -33,7 +34,8 @@ CLV_NODISCARD clv_status clv_services_credentials(clv_services *services, clv_cr
 /* Generations are 1 to CLV_GENERATION_MAX: integers that JSON carries exactly. */
 #define CLV_GENERATION_MAX ((uint64_t)1 << 53)
 
-/* CLV_STATE_NOT_FOUND, CLV_STATE_CONFLICT, CLV_STORE_FAILED beside the channel's own errors. */
+/* CLV_STATE_NOT_FOUND, CLV_STATE_CONFLICT, CLV_STORE_FAILED, CLV_STORE_UNAVAILABLE (a put may or
+ * may not have happened) beside the channel's own errors. */
 CLV_NODISCARD clv_status clv_services_state_get(clv_services *services, const char *name,
                                                 uint64_t *generation, clv_buf *sealed,
                                                 clv_error *err);
@@ -42,7 +44,18 @@ CLV_NODISCARD clv_status clv_services_state_put(clv_services *services, const ch
                                                 clv_error *err);
 CLV_NODISCARD clv_status clv_services_state_delete(clv_services *services, const char *name,
                                                    uint64_t generation, clv_error *err);
-/* A new array of {"name","generation","size"}, each name beginning with the prefix. */
+/*
+ * Wait until the parent says that it holds another generation than this one (0: none), at most
+ * wait_ms, which is up to CLV_SERVICES_WAIT_MS; *found is what it says then. A hint, and no more:
+ * what counts is what a get brings. CLV_STORE_BUSY.
+ */
+#define CLV_SERVICES_WAIT_MS 5000
+CLV_NODISCARD clv_status clv_services_state_watch(clv_services *services, const char *name,
+                                                  uint64_t generation, int wait_ms, uint64_t *found,
+                                                  clv_error *err);
+/* A new array of {"name","generation","size"}, each name beginning with the prefix, in order; at
+ * most CLV_SERVICES_LIST_MAX, asked for page by page. */
+#define CLV_SERVICES_LIST_MAX 100000
 CLV_NODISCARD clv_status clv_services_state_list(clv_services *services, const char *prefix,
                                                  json_t **out, clv_error *err);
 

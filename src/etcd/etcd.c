@@ -4,6 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <base/clock.h>
+
+/* A timeout may come a little early. */
+#define FOLLOW_SLACK_MS 50
+
 struct clv_etcd {
     clv_etcd_cluster cluster;
     clv_etcd_transport transport;
@@ -84,8 +89,19 @@ clv_status clv_etcd_key_end(const clv_etcd *etcd, const char *what, const char *
     return clv_base64_append(out, clv_buf_bytes(&key), err);
 }
 
+int clv_etcd_try_ms(const clv_etcd_cluster *cluster)
+{
+    int share = CLV_ETCD_TIMEOUT_MS / (int)cluster->endpoints;
+    return share > CLV_ETCD_CONNECT_MS ? share : CLV_ETCD_CONNECT_MS;
+}
+
+/* gRPC's OUT_OF_RANGE: etcd says it of a revision that was compacted away. */
+#define OUT_OF_RANGE 11
+
 static clv_status refused(const json_t *answer, long status, clv_error *err)
 {
+    if (json_integer_value(json_object_get(answer, "code")) == OUT_OF_RANGE)
+        return clv_fail(err, CLV_STATE_CONFLICT, "etcd does not keep that revision any more");
     const char *message = json_string_value(json_object_get(answer, "message"));
     if (message == NULL)
         message = json_string_value(json_object_get(answer, "error"));
@@ -122,8 +138,11 @@ clv_status clv_etcd_call(clv_etcd *etcd, const char *method, json_t *body, json_
     CLV_TRY(clv_json_append(&text, owned, err));
     clv_status status = CLV_STORE_UNAVAILABLE;
     size_t first = etcd->last;
+    uint64_t until = clv_monotonic_ms() + CLV_ETCD_TIMEOUT_MS;
     for (size_t i = 0; i < etcd->cluster.endpoints && status == CLV_STORE_UNAVAILABLE; i++) {
         size_t at = (first + i) % etcd->cluster.endpoints;
+        if (i > 0 && clv_monotonic_ms() >= until)
+            break;
         status = ask(etcd, at, method, clv_buf_bytes(&text), answer, err);
         if (status == CLV_STORE_UNAVAILABLE && uncertain != NULL)
             *uncertain = true;
@@ -133,6 +152,30 @@ clv_status clv_etcd_call(clv_etcd *etcd, const char *method, json_t *body, json_
     if (status == CLV_STORE_UNAVAILABLE)
         return clv_blame(err, status, "etcd: none of %zu endpoints can answer",
                          etcd->cluster.endpoints);
+    return status;
+}
+
+clv_status clv_etcd_follow(clv_etcd *etcd, const char *method, json_t *body, int timeout_ms,
+                           clv_etcd_take take, void *with, clv_error *err)
+{
+    clv_auto(clv_json) owned = body;
+    clv_auto(clv_buf) text = CLV_BUF_INIT;
+    if (body == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for a request to etcd");
+    if (etcd->transport.follow == NULL)
+        return clv_fail(err, CLV_INTERNAL, "this transport follows no answer");
+    CLV_TRY(clv_json_append(&text, owned, err));
+    clv_status status = CLV_STORE_UNAVAILABLE;
+    size_t first = etcd->last;
+    uint64_t until = clv_monotonic_ms() + (uint64_t)timeout_ms, now = clv_monotonic_ms();
+    for (size_t i = 0; i < etcd->cluster.endpoints && status == CLV_STORE_UNAVAILABLE; i++) {
+        status = etcd->transport.follow(etcd->transport.with, (first + i) % etcd->cluster.endpoints,
+                                        method, clv_buf_bytes(&text), (int)(until - now), take,
+                                        with, err);
+        now = clv_monotonic_ms();
+        if (now + FOLLOW_SLACK_MS >= until)
+            return CLV_OK;
+    }
     return status;
 }
 

@@ -15,19 +15,31 @@
 #define CLV_ETCD_ENDPOINTS_MAX 16
 #define CLV_ETCD_PREFIX_MAX    128
 #define CLV_ETCD_ANSWER_MAX    ((size_t)8 * 1024 * 1024)
-#define CLV_ETCD_TIMEOUT_MS    7000 /* etcd itself gives up on a majority after 5 to 7 seconds */
+/* Of a call, over all its endpoints. The enclave waits 10 s for its parent, and hears the reason.
+ */
+#define CLV_ETCD_TIMEOUT_MS 7500
+#define CLV_ETCD_CONNECT_MS 1500
 
 typedef struct clv_etcd clv_etcd;
+
+/* One more piece of an answer that goes on; true: it is enough. */
+typedef bool (*clv_etcd_take)(void *with, clv_bytes piece);
 
 typedef struct clv_etcd_transport {
     void *with;
     /*
-     * POST the body, JSON, to /v3/METHOD of one endpoint, within CLV_ETCD_TIMEOUT_MS, an answer of
+     * POST the body, JSON, to /v3/METHOD of one endpoint, within clv_etcd_try_ms(), an answer of
      * at most CLV_ETCD_ANSWER_MAX. Any answer is a success with its HTTP status;
-     * CLV_STORE_UNAVAILABLE: this endpoint gave none.
+     * CLV_STORE_UNAVAILABLE: this endpoint gave none. A request is never sent twice.
      */
     clv_status (*post)(void *with, size_t endpoint, const char *method, clv_bytes body,
                        long *status, clv_buf *answer, clv_error *err);
+    /*
+     * The same for an answer that goes on (watch): its pieces are handed over until that is
+     * enough. CLV_STORE_UNAVAILABLE also when timeout_ms is over. NULL: nothing is watched here.
+     */
+    clv_status (*follow)(void *with, size_t endpoint, const char *method, clv_bytes body,
+                         int timeout_ms, clv_etcd_take take, void *take_with, clv_error *err);
     void (*free)(void *with);
 } clv_etcd_transport;
 
@@ -36,6 +48,9 @@ typedef struct clv_etcd_cluster {
     size_t endpoints;
     const char *prefix; /* comes before every key */
 } clv_etcd_cluster;
+
+/* How long one endpoint may take, so that another can still be asked. */
+int clv_etcd_try_ms(const clv_etcd_cluster *cluster);
 
 /* A list of 1 to CLV_ETCD_ENDPOINTS_MAX URLs http[s]://HOST:PORT; the texts stay the list's. path
  * is the member's name, for errors: CLV_JSON_VALUE. */
@@ -64,6 +79,19 @@ size_t clv_etcd_prefix_length(const clv_etcd *etcd);
  * effect although it was not answered. */
 CLV_NODISCARD clv_status clv_etcd_call(clv_etcd *etcd, const char *method, json_t *body,
                                        json_t **answer, bool *uncertain, clv_error *err);
+
+/* Takes over the body. Hands over an answer that goes on, of the first endpoint that gives one,
+ * until it is enough or timeout_ms is over. CLV_STORE_UNAVAILABLE: none does. */
+CLV_NODISCARD clv_status clv_etcd_follow(clv_etcd *etcd, const char *method, json_t *body,
+                                         int timeout_ms, clv_etcd_take take, void *with,
+                                         clv_error *err);
+
+/*
+ * Wait for a change of the key after the revision, at most timeout_ms. That it returns means that
+ * it is time to look, not that there is something new. CLV_STORE_UNAVAILABLE.
+ */
+CLV_NODISCARD clv_status clv_etcd_watch(clv_etcd *etcd, const char *what, const char *name,
+                                        int64_t revision, int timeout_ms, clv_error *err);
 
 /* A member that is an integer as decimal text, absent for 0 (proto3 JSON). */
 CLV_NODISCARD clv_status clv_etcd_integer(const json_t *object, const char *name, int64_t *out,

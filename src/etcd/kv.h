@@ -15,7 +15,8 @@ CLV_NODISCARD clv_status clv_etcd_put_object(const clv_etcd *etcd, const char *w
 /* The value of a pair, appended; an empty one has no member. */
 CLV_NODISCARD clv_status clv_etcd_value(const json_t *kv, clv_buf *out, clv_error *err);
 
-/* The pair of one key at a revision (0: now), borrowed from *answer; NULL: there is none. */
+/* The pair of one key at a revision (0: now), borrowed from *answer; NULL: there is none.
+ * CLV_STATE_CONFLICT: the revision was compacted away. */
 CLV_NODISCARD clv_status clv_etcd_range_one(clv_etcd *etcd, const char *what, const char *name,
                                             int64_t revision, json_t **answer, const json_t **kv,
                                             clv_error *err);

@@ -11,6 +11,7 @@
 
 typedef struct config {
     json_t *json; /* what the texts below point into */
+    clv_http_pool *pool;
     clv_etcd_cluster cluster;
     const char *ca_file, *cert_file, *key_file;
 } config;
@@ -18,6 +19,7 @@ typedef struct config {
 static void config_free(void *with)
 {
     config *c = with;
+    clv_http_pool_free(&c->pool);
     clv_json_drop(&c->json);
     free(c);
 }
@@ -42,27 +44,52 @@ static clv_status read_config(config *c, clv_error *err)
     return clv_etcd_read_endpoints(endpoints, "endpoints", &c->cluster, err);
 }
 
-static clv_status post(void *with, size_t endpoint, const char *method, clv_bytes body,
-                       long *status, clv_buf *answer, clv_error *err)
+#define URL_MAX 320
+
+static clv_http_request request_of(const config *c, size_t endpoint, const char *method,
+                                   clv_bytes body, char url[URL_MAX])
 {
-    const config *c = with;
-    char url[320];
-    snprintf(url, sizeof url, "%s/v3/%s", c->cluster.endpoint[endpoint], method);
-    clv_http_request request = {.method = "POST",
-                                .url = url,
-                                .header = {"Content-Type: application/json"},
-                                .body = body,
-                                .answer_max = CLV_ETCD_ANSWER_MAX,
-                                .timeout_ms = CLV_ETCD_TIMEOUT_MS,
-                                .ca_file = c->ca_file,
-                                .cert_file = c->cert_file,
-                                .key_file = c->key_file};
-    clv_status result = clv_http(&request, status, answer, err);
-    if (result != CLV_UNREACHABLE && result != CLV_DEADLINE)
-        return result;
+    snprintf(url, URL_MAX, "%s/v3/%s", c->cluster.endpoint[endpoint], method);
+    return (clv_http_request){.method = "POST",
+                              .url = url,
+                              .header = {"Content-Type: application/json"},
+                              .body = body,
+                              .answer_max = CLV_ETCD_ANSWER_MAX,
+                              .timeout_ms = clv_etcd_try_ms(&c->cluster),
+                              .connect_timeout_ms = CLV_ETCD_CONNECT_MS,
+                              .pool = c->pool,
+                              .ca_file = c->ca_file,
+                              .cert_file = c->cert_file,
+                              .key_file = c->key_file};
+}
+
+static clv_status no_answer(clv_status status, clv_error *err)
+{
+    if (status != CLV_UNREACHABLE && status != CLV_DEADLINE)
+        return status;
     if (err != NULL)
         err->code = CLV_STORE_UNAVAILABLE;
     return CLV_STORE_UNAVAILABLE;
+}
+
+static clv_status post(void *with, size_t endpoint, const char *method, clv_bytes body,
+                       long *status, clv_buf *answer, clv_error *err)
+{
+    char url[URL_MAX];
+    clv_http_request request = request_of(with, endpoint, method, body, url);
+    return no_answer(clv_http(&request, status, answer, err), err);
+}
+
+static clv_status follow(void *with, size_t endpoint, const char *method, clv_bytes body,
+                         int timeout_ms, clv_etcd_take take, void *take_with, clv_error *err)
+{
+    char url[URL_MAX];
+    long http_status;
+    clv_http_request request = request_of(with, endpoint, method, body, url);
+    request.timeout_ms = timeout_ms;
+    request.take = take;
+    request.take_with = take_with;
+    return no_answer(clv_http(&request, &http_status, NULL, err), err);
 }
 
 static clv_status load(const char *path, config *c, clv_error *err)
@@ -81,10 +108,12 @@ clv_status clv_etcd_open(const char *path, clv_etcd **out, clv_error *err)
     if (c == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for etcd");
     clv_status status = load(path, c, err);
+    if (status == CLV_OK)
+        status = clv_http_pool_new(&c->pool, err);
     if (status != CLV_OK) {
         config_free(c);
         return status;
     }
-    clv_etcd_transport transport = {.with = c, .post = post, .free = config_free};
+    clv_etcd_transport transport = {.with = c, .post = post, .follow = follow, .free = config_free};
     return clv_etcd_new(&c->cluster, &transport, out, err);
 }

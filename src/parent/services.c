@@ -7,9 +7,12 @@
 #define BASELINE_MAX  65536
 #define SIGNATURE_MAX 4096
 
+/* A name's bytes in JSON, at worst all escaped, and the members around it. */
+#define LISTED_MAX(name) (strlen(name) * 6 + 96)
+
 typedef struct request {
-    const char *name;
-    int64_t generation;
+    const char *name, *after;
+    int64_t generation, wait_ms;
     clv_bytes data;
 } request;
 
@@ -117,12 +120,38 @@ static clv_status state_delete(clv_parent *parent, const request *r, clv_message
     return answer_json(answer, json_object(), err);
 }
 
+static clv_status state_watch(clv_parent *parent, const request *r, clv_message *answer,
+                              clv_error *err)
+{
+    int64_t found = 0;
+    CLV_TRY(clv_store_wait(parent->store, r->name, r->generation, (int)r->wait_ms, &found, err));
+    return answer_json(answer, json_pack("{s:I}", "generation", (json_int_t)found), err);
+}
+
+/* How many of the states fit one answer. */
+static size_t fitting(const json_t *list)
+{
+    size_t room = CLV_CALL_MAX - 256, i = 0;
+    for (; i < json_array_size(list); i++) {
+        size_t n = LISTED_MAX(json_string_value(json_object_get(json_array_get(list, i), "name")));
+        if (n > room)
+            break;
+        room -= n;
+    }
+    return i;
+}
+
 static clv_status state_list(clv_parent *parent, const request *r, clv_message *answer,
                              clv_error *err)
 {
-    json_t *list = NULL;
-    CLV_TRY(clv_store_list(parent->store, r->name, &list, err));
-    return answer_json(answer, json_pack("{s:o}", "states", list), err);
+    clv_auto(clv_json) list = NULL;
+    CLV_TRY(clv_store_list(parent->store, r->name, r->after != NULL ? r->after : "",
+                           CLV_STORE_PAGE_MAX, &list, err));
+    size_t n = fitting(list);
+    bool more = n < json_array_size(list) || n == CLV_STORE_PAGE_MAX;
+    while (json_array_size(list) > n)
+        json_array_remove(list, json_array_size(list) - 1);
+    return answer_json(answer, json_pack("{s:O, s:b}", "states", list, "more", more), err);
 }
 
 static clv_status key_get(clv_parent *parent, const request *r, clv_message *answer, clv_error *err)
@@ -137,21 +166,24 @@ static clv_status key_put(clv_parent *parent, const request *r, clv_message *ans
     return answer_json(answer, json_object(), err);
 }
 
-/* What each call takes; the rest is refused. */
+/* What each call takes beside its name; the rest is refused. */
+enum { GENERATION = 1, OLD_GENERATION = 2, DATA = 4, PAGE = 8 };
+
 static const struct service_form {
     const char *op;
     service answer;
     const char *name; /* the member that names something; NULL: none */
-    bool generation, data;
+    unsigned takes;
 } service_table[CLV_SERVICES] = {
-    {"baseline", baseline, NULL, false, false},
-    {"credentials", credentials, NULL, false, false},
-    {"state.get", state_get, "name", false, false},
-    {"state.put", state_put, "name", true, true},
-    {"state.delete", state_delete, "name", true, false},
-    {"state.list", state_list, "prefix", false, false},
-    {"key.get", key_get, "name", false, false},
-    {"key.put", key_put, "name", false, true},
+    {"baseline", baseline, NULL, 0},
+    {"credentials", credentials, NULL, 0},
+    {"state.get", state_get, "name", 0},
+    {"state.put", state_put, "name", GENERATION | DATA},
+    {"state.delete", state_delete, "name", GENERATION},
+    {"state.list", state_list, "prefix", PAGE},
+    {"state.watch", state_watch, "name", OLD_GENERATION},
+    {"key.get", key_get, "name", 0},
+    {"key.put", key_put, "name", DATA},
 };
 
 const char *clv_service_name(size_t i)
@@ -168,6 +200,34 @@ static const struct service_form *find_form(const char *op)
     return NULL;
 }
 
+static clv_status check_name(const char *member, const char *name, size_t min, clv_error *err)
+{
+    if (name != NULL && (strlen(name) > CLV_STORE_NAME_MAX || strlen(name) < min))
+        return clv_fail(err, CLV_STATE_NAME, "%s: expected %zu to %d bytes, found %zu", member, min,
+                        CLV_STORE_NAME_MAX, strlen(name));
+    return CLV_OK;
+}
+
+static clv_status read_members(clv_json_reader *r, const struct service_form *form, request *out,
+                               clv_error *err)
+{
+    if (form->name != NULL)
+        CLV_TRY(clv_json_need_text(r, form->name, &out->name, err));
+    if ((form->takes & GENERATION) != 0)
+        CLV_TRY(
+            clv_json_need_integer(r, "generation", 1, CLV_GENERATION_MAX, &out->generation, err));
+    if ((form->takes & OLD_GENERATION) != 0) {
+        CLV_TRY(
+            clv_json_need_integer(r, "generation", 0, CLV_GENERATION_MAX, &out->generation, err));
+        CLV_TRY(
+            clv_json_need_integer(r, "wait_ms", 0, CLV_SERVICES_WAIT_MAX_MS, &out->wait_ms, err));
+    }
+    if ((form->takes & PAGE) != 0)
+        CLV_TRY(clv_json_text(r, "after", &out->after, err));
+    CLV_TRY(check_name("after", out->after, 0, err));
+    return check_name(form->name, out->name, (form->takes & PAGE) != 0 ? 0 : 1, err);
+}
+
 /* The enclave's daemon is honest, but what speaks on this address may be something else. */
 static clv_status read_request(const clv_message *call, const struct service_form **form,
                                request *out, clv_error *err)
@@ -179,20 +239,13 @@ static clv_status read_request(const clv_message *call, const struct service_for
     *form = find_form(op);
     if (*form == NULL)
         return clv_fail(err, CLV_REQUEST_FORMAT, "op: expected a known call, found \"%.40s\"", op);
-    if ((*form)->name != NULL)
-        CLV_TRY(clv_json_need_text(&r, (*form)->name, &out->name, err));
-    if ((*form)->generation)
-        CLV_TRY(
-            clv_json_need_integer(&r, "generation", 1, CLV_GENERATION_MAX, &out->generation, err));
+    CLV_TRY(read_members(&r, *form, out, err));
     CLV_TRY(clv_json_done(&r, err));
-    bool prefix = (*form)->name != NULL && strcmp((*form)->name, "prefix") == 0;
-    if (out->name != NULL && (strlen(out->name) > CLV_STORE_NAME_MAX || (!prefix && !*out->name)))
-        return clv_fail(err, CLV_STATE_NAME, "%s: expected 1 to %d bytes, found %zu", (*form)->name,
-                        CLV_STORE_NAME_MAX, strlen(out->name));
-    if (!(*form)->data && call->data.n > 0)
+    bool data = ((*form)->takes & DATA) != 0;
+    if (!data && call->data.n > 0)
         return clv_fail(err, CLV_REQUEST_FORMAT, "%s: expected no data, found %zu bytes", op,
                         call->data.n);
-    if ((*form)->data && call->data.n == 0)
+    if (data && call->data.n == 0)
         return clv_fail(err, CLV_REQUEST_FORMAT, "%s: expected data, found none", op);
     out->data = clv_buf_bytes(&call->data);
     return CLV_OK;
@@ -203,7 +256,7 @@ clv_status clv_services_answer(void *context, const clv_message *call, clv_messa
 {
     clv_parent *parent = context;
     const struct service_form *form = NULL;
-    request r = {NULL, 0, {NULL, 0}};
+    request r = {.name = NULL};
     clv_error fault = {.code = CLV_OK};
     clv_status status = read_request(call, &form, &r, &fault);
     if (status == CLV_OK)

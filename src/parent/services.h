@@ -9,13 +9,16 @@
 #include <parent/credentials.h>
 #include <parent/store.h>
 
-#define CLV_SERVICES        8 /* rows of the table of calls */
+#define CLV_SERVICES        9 /* rows of the table of calls */
 #define CLV_PARENT_PATH_MAX 512
 
 /* One kind of call: how often, and how often it was answered with a fault. */
 typedef struct clv_service_count {
     _Atomic uint64_t calls, faults;
 } clv_service_count;
+
+/* The longest that one state.watch waits; who wants more asks again. */
+#define CLV_SERVICES_WAIT_MAX_MS 5000
 
 typedef struct clv_parent {
     clv_store *store;

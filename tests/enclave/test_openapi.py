@@ -23,7 +23,10 @@ CALLS = {
     ("PUT", "/v1/state/{name}"): [
         ("/v1/state/a", SEALED, {}, 201), ("/v1/state/a", SEALED, {}, 200),
         ("/v1/state/a", SEALED, {"If-Match": '"9"'}, 412), ("/v1/state/..", b"", {}, 400)],
-    ("GET", "/v1/state/{name}"): [("/v1/state/a", None, {}, 200), ("/v1/state/b", None, {}, 404)],
+    ("GET", "/v1/state/{name}"): [
+        ("/v1/state/a", None, {}, 200), ("/v1/state/b", None, {}, 404),
+        ("/v1/state/a?wait=1", None, {"If-None-Match": '"2"'}, 304),
+        ("/v1/state/a?wait=60", None, {}, 400)],
     ("GET", "/v1/state"): [("/v1/state", None, {}, 200), ("/v1/state?x=1", None, {}, 400)],
     ("POST", "/v1/reseal"): [
         ("/v1/reseal?name=a", None, {}, 200), ("/v1/reseal?name=b", None, {}, 404)],

@@ -163,6 +163,9 @@ class PythonParent:
         del self.states[name]
         return {}, b""
 
+    def state_watch(self, name, request, data):
+        return {"generation": self.states.get(name, (0, b""))[0]}, b""
+
     def state_list(self, name, request, data):
         return {"states": [{"name": n, "generation": g, "size": len(d)}
                            for n, (g, d) in sorted(self.states.items())

@@ -1,5 +1,6 @@
 """One set of promises, kept by each engine of the store."""
 import concurrent.futures
+import json
 import os
 import threading
 import time
@@ -8,6 +9,7 @@ from parts import ParentCase
 from python_parent import Refused, call
 
 MEBIBYTE = 1 << 20
+WAITING_MAX = 64  # store.h
 
 
 class StoreCase(ParentCase):
@@ -27,6 +29,20 @@ class StoreCase(ParentCase):
         result, data = self.ask("state.get", name=name, **more)
         return result["generation"], data
 
+    def list(self, prefix):
+        """All pages."""
+        states, more = [], True
+        while more:
+            after = {"after": states[-1]["name"]} if states else {}
+            page = self.ask("state.list", prefix=prefix, **after)[0]
+            states += page["states"]
+            more = page["more"]
+        return states
+
+    def watch(self, name, generation, wait_ms, **more):
+        return self.ask("state.watch", name=name, generation=generation, wait_ms=wait_ms,
+                        **more)[0]["generation"]
+
     def refused(self, code, *arguments, **members):
         with self.assertRaises(Refused) as caught:
             self.ask(*arguments, **members)
@@ -39,7 +55,7 @@ class Promises:
     def setUp(self):
         super().setUp()
         self.process = self.serve(self.store)
-        for state in self.ask("state.list", prefix="")[0]["states"]:
+        for state in self.list(""):
             self.ask("state.delete", name=state["name"], generation=state["generation"])
 
     def test_what_was_put_is_what_is_got(self):
@@ -85,6 +101,70 @@ class Promises:
         self.assertEqual(states, [{"name": f"k/{i:02}", "generation": 1, "size": i + 1}
                                   for i in range(30)])
         self.assertEqual(len(self.ask("state.list", prefix="")[0]["states"]), 32)
+
+    def test_a_list_of_any_length_comes_in_pages(self):
+        names = sorted([f"many/{i:04}" for i in range(700)] +
+                       [f"many/\u0001{i}" + "\u0002" * 200 for i in range(60)])
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: self.put(name, 1, b"x"), names))
+        first = self.ask("state.list", prefix="many/")[0]
+        self.assertTrue(first["more"])
+        self.assertLess(len(json.dumps(first)), 65536)
+        self.assertEqual([state["name"] for state in self.list("many/")], names)
+        self.assertEqual(self.ask("state.list", prefix="many/", after=names[-1])[0],
+                         {"states": [], "more": False})
+        self.assertEqual(self.ask("state.list", prefix="many/", after="a")[0], first)
+
+    def test_a_waiting_call_is_told_of_each_change(self):
+        def later(seconds, change, *arguments, **members):
+            timer = threading.Timer(seconds, change, arguments, members)
+            timer.start()
+            return timer
+        self.assertEqual(self.watch("w", 0, 0), 0)
+        self.assertEqual(self.watch("w", 7, 5000), 0, "it is another one already")
+        timers = [later(0.3, self.put, "w", 1, b"1"), later(4.5, self.put, "w", 2, b"2")]
+        self.assertEqual(self.watch("w", 0, 5000), 1, "at once, not when the time is over")
+        for timer in timers:
+            timer.join()
+        timer = later(0.3, self.put, "w", 3, b"3" * 2 * MEBIBYTE)
+        self.assertEqual(self.watch("w", 2, 5000), 3)
+        timer.join()
+        timer = later(0.3, self.ask, "state.delete", name="w", generation=3)
+        self.assertEqual(self.watch("w", 3, 5000), 0)
+        timer.join()
+
+    def test_a_waiting_call_ends_with_its_time_and_not_for_other_names(self):
+        self.put("w", 1, b"1")
+        timer = threading.Timer(0.2, self.put, ("w2", 1, b"other"))
+        timer.start()
+        begun = time.monotonic()
+        self.assertEqual(self.watch("w", 1, 1000), 1)
+        self.assertGreaterEqual(time.monotonic() - begun, 0.9, "it came back before its time")
+        timer.join()
+        self.refused("json-value", "state.watch", name="w", generation=1, wait_ms=5001)
+        self.refused("json-value", "state.watch", name="w", generation=-1, wait_ms=0)
+
+    def test_a_change_through_another_parent_is_seen(self):
+        first = self.services
+        self.serve(self.store, name="second")
+        timer = threading.Timer(0.3, self.put, ("w", 1, b"1"))
+        timer.start()
+        self.assertEqual(self.watch("w", 0, 5000, services=first), 1)
+        timer.join()
+        self.services = first
+
+    def test_those_that_wait_are_bounded_and_starve_nobody(self):
+        def wait(i):
+            try:
+                return self.watch(f"none{i}", 0, 2000)
+            except Refused as refused:
+                return refused.code
+        with concurrent.futures.ThreadPoolExecutor(WAITING_MAX + 8) as pool:
+            waiting = [pool.submit(wait, i) for i in range(WAITING_MAX + 8)]
+            self.put("meanwhile", 1, b"1")
+            self.assertEqual(self.get("meanwhile"), (1, b"1"))
+            answers = [future.result() for future in waiting]
+        self.assertEqual((answers.count(0), answers.count("store-busy")), (WAITING_MAX, 8))
 
     def test_a_key_is_never_overwritten(self):
         name = f"key-{time.monotonic_ns()}"

@@ -71,7 +71,7 @@ static void a_list_holds_the_names_with_the_prefix_alone(void **state)
     assert_ok(clv_store_open(address, &store, err));
     for (size_t i = 0; i < ROWS(name); i++)
         assert_ok(clv_store_put(store, name[i], 1, clv_bytes_of("xyz"), err));
-    assert_ok(clv_store_list(store, "k/", &list, err));
+    assert_ok(clv_store_list(store, "k/", "", 10, &list, err));
     assert_int_equal(json_array_size(list), 2);
     json_t *first = json_array_get(list, 0);
     assert_string_equal(json_string_value(json_object_get(first, "name")), "k/a");
@@ -146,15 +146,64 @@ static void a_file_that_is_no_store_stays_untouched(void **state)
     assert_bytes(clv_buf_bytes(&content), "this is somebody's letter, not a database");
 }
 
-static void another_programs_database_is_refused(void **state)
+static void another_programs_database_is_refused_and_stays_untouched(void **state)
 {
     (void)state;
     clv_auto_ptr(clv_store) store = NULL;
+    clv_auto(clv_buf) before = CLV_BUF_INIT;
+    clv_auto(clv_buf) after = CLV_BUF_INIT;
     sqlite3 *db = NULL;
     assert_int_equal(sqlite3_open(PATH, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, "CREATE TABLE state (x)", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
+    assert_ok(clv_file_read(PATH, 1 << 20, &before, err));
     assert_code(clv_store_open(address, &store, err), CLV_STORE_FAILED);
+    assert_ok(clv_file_read(PATH, 1 << 20, &after, err));
+    assert_true(clv_bytes_equal(clv_buf_bytes(&before), clv_buf_bytes(&after)));
+}
+
+/* Each opens the file that nobody has made yet, all at once, and puts a state of its own. */
+static int open_and_put(int start, int which)
+{
+    clv_store *store = NULL;
+    char name[8], go;
+    snprintf(name, sizeof name, "p%d", which);
+    if (read(start, &go, 1) != 0)
+        return 1;
+    if (clv_store_open(address, &store, NULL) != CLV_OK)
+        return 2;
+    return clv_store_put(store, name, 1, clv_bytes_of(name), NULL) == CLV_OK ? 0 : 3;
+}
+
+static void processes_that_find_no_file_share_the_one_they_make(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        int start[2];
+        pid_t child[8];
+        remove_files();
+        assert_int_equal(pipe(start), 0);
+        for (int i = 0; i < (int)ROWS(child); i++) {
+            child[i] = fork();
+            assert_int_not_equal(child[i], -1);
+            if (child[i] == 0) {
+                close(start[1]);
+                _exit(open_and_put(start[0], i));
+            }
+        }
+        close(start[0]);
+        close(start[1]);
+        for (size_t i = 0; i < ROWS(child); i++) {
+            int status = -1;
+            waitpid(child[i], &status, 0);
+            assert_int_equal(status, 0);
+        }
+        clv_auto_ptr(clv_store) store = NULL;
+        clv_auto(clv_json) list = NULL;
+        assert_ok(clv_store_open(address, &store, err));
+        assert_ok(clv_store_list(store, "", "", 10, &list, err));
+        assert_int_equal(json_array_size(list), ROWS(child));
+    }
 }
 
 static void addresses_of_no_store_are_usage_errors(void **state)
@@ -200,7 +249,8 @@ int main(void)
         cmocka_unit_test_setup(a_key_is_never_overwritten, fresh),
         cmocka_unit_test_setup(what_was_acknowledged_outlives_kill_9, fresh),
         cmocka_unit_test_setup(a_file_that_is_no_store_stays_untouched, fresh),
-        cmocka_unit_test_setup(another_programs_database_is_refused, fresh),
+        cmocka_unit_test_setup(another_programs_database_is_refused_and_stays_untouched, fresh),
+        cmocka_unit_test_setup(processes_that_find_no_file_share_the_one_they_make, fresh),
         cmocka_unit_test_setup(addresses_of_no_store_are_usage_errors, fresh),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
