@@ -36,12 +36,12 @@ clv_status clv_circuit_check(clv_circuit *circuit, uint64_t now_ms, clv_error *e
     return status;
 }
 
-clv_status clv_circuit_enter(clv_circuit *circuit, uint64_t now_ms, clv_error *err)
+clv_status clv_circuit_enter(clv_circuit *circuit, uint64_t now_ms, bool *probe, clv_error *err)
 {
     pthread_mutex_lock(&circuit->lock);
     clv_status status = check_locked(circuit, now_ms, err);
-    if (status == CLV_OK && circuit->wait_ms > 0)
-        circuit->probing = true;
+    *probe = status == CLV_OK && circuit->wait_ms > 0;
+    circuit->probing = circuit->probing || *probe;
     pthread_mutex_unlock(&circuit->lock);
     return status;
 }
@@ -53,18 +53,17 @@ static uint64_t next_wait(uint64_t wait_ms)
     return wait_ms * 2 < CLV_CIRCUIT_WAIT_MAX_MS ? wait_ms * 2 : CLV_CIRCUIT_WAIT_MAX_MS;
 }
 
-void clv_circuit_leave(clv_circuit *circuit, uint64_t now_ms, bool answered)
+void clv_circuit_leave(clv_circuit *circuit, uint64_t now_ms, bool probe, bool answered)
 {
     pthread_mutex_lock(&circuit->lock);
-    bool was_probe = circuit->probing;
-    circuit->probing = false;
+    circuit->probing = circuit->probing && !probe;
     if (answered) {
         circuit->failures = 0;
         circuit->wait_ms = 0;
     } else {
         circuit->failures++;
         /* Calls that were under way when it opened do not lengthen the wait. */
-        if (was_probe || (circuit->wait_ms == 0 && circuit->failures >= CLV_CIRCUIT_FAILURES)) {
+        if (probe || (circuit->wait_ms == 0 && circuit->failures >= CLV_CIRCUIT_FAILURES)) {
             circuit->wait_ms = next_wait(circuit->wait_ms);
             circuit->open_until_ms = now_ms + circuit->wait_ms;
         }

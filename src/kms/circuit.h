@@ -25,10 +25,12 @@ typedef struct clv_circuit {
 void clv_circuit_init(clv_circuit *circuit);
 void clv_circuit_drop(clv_circuit *circuit);
 
-/* Before a call: CLV_OK, and clv_circuit_leave() must follow; or CLV_KMS_CIRCUIT. */
-CLV_NODISCARD clv_status clv_circuit_enter(clv_circuit *circuit, uint64_t now_ms, clv_error *err);
+/* Before a call: CLV_OK, and clv_circuit_leave() must follow; or CLV_KMS_CIRCUIT. *probe: the call
+ * is the one that finds out. */
+CLV_NODISCARD clv_status clv_circuit_enter(clv_circuit *circuit, uint64_t now_ms, bool *probe,
+                                           clv_error *err);
 /* After it: whether KMS answered at all, with whatever but a fault of its own. */
-void clv_circuit_leave(clv_circuit *circuit, uint64_t now_ms, bool answered);
+void clv_circuit_leave(clv_circuit *circuit, uint64_t now_ms, bool probe, bool answered);
 
 /* Whether clv_circuit_enter() would refuse: to spare work that would be thrown away. */
 CLV_NODISCARD clv_status clv_circuit_check(clv_circuit *circuit, uint64_t now_ms, clv_error *err);

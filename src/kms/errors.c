@@ -54,6 +54,13 @@ const clv_kms_error clv_kms_errors[] = {
     {CLV_KMS_SERIALIZATION, false, "KMS cannot read the request",
      "let no proxy end TLS between enclave and KMS"},
     {CLV_KMS_SERVICE_UNAVAILABLE, true, "KMS is unavailable", "retried"},
+    {CLV_KMS_MALFORMED_HTTP, false, "the request was changed on the way",
+     "let no proxy end TLS between enclave and KMS"},
+    {CLV_KMS_REQUEST_ABORTED, false, "the connection ended before KMS answered",
+     "look at the relay and the network"},
+    {CLV_KMS_REQUEST_TOO_LARGE, false, "the request was changed on the way",
+     "let no proxy end TLS between enclave and KMS"},
+    {CLV_KMS_REQUEST_TIMEOUT, true, "the request reached KMS too slowly", "retried"},
     {CLV_KMS_OPT_IN, false, "the account is not signed up for KMS or for this region",
      "enable the region for the account"},
     {CLV_KMS_INVALID_ARN, false, "the key ARN is not one that KMS accepts",
@@ -82,6 +89,7 @@ static const struct {
     {"ExpiredToken", CLV_KMS_EXPIRED_TOKEN},
     {"MissingAuthenticationToken", CLV_KMS_MISSING_TOKEN},
     {"InvalidAction", CLV_KMS_UNKNOWN_OPERATION},
+    {"RequestTimeout", CLV_KMS_REQUEST_TIMEOUT},
 };
 
 /* A status that says enough where no name came with it. */

@@ -221,7 +221,7 @@ static clv_status accept_answer(attempt *a, const clv_https_answer *answer, clv_
     CLV_TRY(clv_kms_response(a->operation, clv_buf_bytes(&answer->body), &body, err));
     CLV_TRY(clv_cms_open(clv_buf_bytes(&body.recipient_ciphertext), clv_voucher_key(a->voucher),
                          &out->plaintext, err));
-    CLV_TRY(clv_kms_check_length(a->operation, clv_secret_length(out->plaintext), err));
+    CLV_TRY(clv_kms_check_plaintext(a->operation, out->plaintext, err));
     CLV_TRY(clv_buf_append(&out->document, clv_voucher_document(a->voucher), err));
     memcpy(out->request_id, answer->request_id, sizeof out->request_id);
     out->ciphertext_blob = body.ciphertext_blob;
@@ -243,7 +243,8 @@ static clv_status exchange_once(attempt *a, clv_kms_answer *out, clv_error *err)
     clv_auto(clv_buf) body = CLV_BUF_INIT;
     CLV_TRY(clv_kms_request(a->operation, clv_voucher_document(a->voucher), &body, err));
 
-    CLV_TRY(clv_circuit_enter(&a->kms->circuit, clv_monotonic_ms(), err));
+    bool probe;
+    CLV_TRY(clv_circuit_enter(&a->kms->circuit, clv_monotonic_ms(), &probe, err));
     clv_auto(clv_https_answer) answer = CLV_HTTPS_ANSWER_INIT;
     clv_status status = send_signed(a, &credentials, now_ms, clv_buf_bytes(&body), &answer, err);
     a->failure.retryable = lost(status);
@@ -257,7 +258,7 @@ static clv_status exchange_once(attempt *a, clv_kms_answer *out, clv_error *err)
     } else if (status == CLV_OK) {
         status = refused(a, &credentials, &answer, err);
     }
-    clv_circuit_leave(&a->kms->circuit, clv_monotonic_ms(), a->answered);
+    clv_circuit_leave(&a->kms->circuit, clv_monotonic_ms(), probe, a->answered);
     return status;
 }
 

@@ -12,7 +12,7 @@
 #define CLV_KMS_BODY_MAX ((size_t)65536)
 
 /* The request's JSON, appended. Every value is the operation's; the Recipient carries the
- * document. */
+ * document. CLV_OPERATION_INVALID: a member that KMS would not take. */
 CLV_NODISCARD clv_status clv_kms_request(const clv_operation *operation, clv_bytes document,
                                          clv_buf *out, clv_error *err);
 
@@ -37,8 +37,9 @@ void clv_kms_body_drop(clv_kms_body *body);
 CLV_NODISCARD clv_status clv_kms_response(const clv_operation *operation, clv_bytes text,
                                           clv_kms_body *out, clv_error *err);
 
-/* Whether a plaintext of this length can be what the operation asked for: CLV_KMS_RESPONSE. */
-CLV_NODISCARD clv_status clv_kms_check_length(const clv_operation *operation, size_t length,
-                                              clv_error *err);
+/* Whether this plaintext can be what the operation asked for: of its length, and for a key pair one
+ * DER value to its end (PKCS #8). CLV_KMS_RESPONSE. */
+CLV_NODISCARD clv_status clv_kms_check_plaintext(const clv_operation *operation,
+                                                 const clv_secret *plaintext, clv_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 #include <kms/message.h>
 
+#include <base/crypto.h>
 #include <base/json.h>
 
 /* AWS KMS API reference, RecipientInfo: the only algorithm there is. */
@@ -52,6 +53,16 @@ static clv_status put_recipient(json_t *object, clv_bytes document, clv_error *e
     return put(object, "Recipient", json_incref(recipient), err);
 }
 
+/* A key that KMS could not agree with would cost a call and come back with less of a reason. */
+static clv_status put_peer(json_t *object, clv_bytes public_key, clv_error *err)
+{
+    size_t size;
+    clv_error why = {0};
+    if (clv_spki_shared_size(public_key, &size, &why) != CLV_OK)
+        return clv_fail(err, CLV_OPERATION_INVALID, "public_key: %s", why.text);
+    return put_base64(object, "PublicKey", public_key, err);
+}
+
 static clv_status put_parameters(json_t *object, const clv_operation *operation, clv_error *err)
 {
     if (operation->action != CLV_GENERATE_RANDOM)
@@ -70,7 +81,7 @@ static clv_status put_parameters(json_t *object, const clv_operation *operation,
         return put(object, "NumberOfBytes", json_integer(operation->number_of_bytes), err);
     case CLV_DERIVE_SHARED_SECRET:
         CLV_TRY(put_text(object, "KeyAgreementAlgorithm", KEY_AGREEMENT_ALGORITHM, err));
-        return put_base64(object, "PublicKey", clv_buf_bytes(&operation->public_key), err);
+        return put_peer(object, clv_buf_bytes(&operation->public_key), err);
     case CLV_KMS_ACTION_COUNT:
         break;
     }

@@ -1,6 +1,8 @@
 #include <kms/message.h>
 
+#include <base/crypto.h>
 #include <base/json.h>
+#include <kms/ber.h>
 
 /* AWS KMS API reference, Decrypt: Plaintext is 1 to 4096 bytes. Private keys of pairs are shorter.
  */
@@ -77,6 +79,14 @@ static clv_status read_base64(clv_json_reader *r, const char *name, size_t max, 
     return CLV_OK;
 }
 
+static clv_status read_public_key(clv_json_reader *r, clv_buf *out, clv_error *err)
+{
+    clv_auto(clv_pkey) key = NULL;
+    CLV_TRY(read_base64(r, "PublicKey", CLV_PUBLIC_KEY_MAX, out, err));
+    clv_status status = clv_spki_parse(clv_buf_bytes(out), &key, err);
+    return status == CLV_OK ? CLV_OK : clv_blame(err, status, "PublicKey");
+}
+
 /* What the operation returns beside the recipient's ciphertext. */
 static clv_status read_ciphertexts(clv_json_reader *r, const clv_operation *operation,
                                    clv_kms_body *out, clv_error *err)
@@ -88,7 +98,7 @@ static clv_status read_ciphertexts(clv_json_reader *r, const clv_operation *oper
     case CLV_GENERATE_DATA_KEY_PAIR:
         CLV_TRY(read_base64(r, "PrivateKeyCiphertextBlob", CLV_CIPHERTEXT_BLOB_MAX,
                             &out->ciphertext_blob, err));
-        return read_base64(r, "PublicKey", CLV_PUBLIC_KEY_MAX, &out->public_key, err);
+        return read_public_key(r, &out->public_key, err);
     default:
         return CLV_OK;
     }
@@ -124,26 +134,43 @@ clv_status clv_kms_response(const clv_operation *operation, clv_bytes text, clv_
     return CLV_OK;
 }
 
-clv_status clv_kms_check_length(const clv_operation *operation, size_t length, clv_error *err)
+static clv_status expect_length(size_t expected, size_t found, clv_error *err)
 {
+    if (found != expected)
+        return clv_fail(err, CLV_KMS_RESPONSE, "expected a plaintext of %zu bytes, found %zu",
+                        expected, found);
+    return CLV_OK;
+}
+
+static clv_status check_private_key(clv_bytes pkcs8, clv_error *err)
+{
+    clv_cursor c = clv_cursor_of(pkcs8);
+    clv_bytes inside;
+    if (clv_ber_expect(&c, CLV_BER_SEQUENCE, "PKCS #8", &inside, NULL) != CLV_OK || c.rest.n > 0)
+        return clv_fail(err, CLV_KMS_RESPONSE,
+                        "expected a private key as PKCS #8, found something else");
+    return CLV_OK;
+}
+
+clv_status clv_kms_check_plaintext(const clv_operation *operation, const clv_secret *plaintext,
+                                   clv_error *err)
+{
+    const clv_bytes bytes = clv_secret_bytes(plaintext);
+    size_t size;
+    if (bytes.n > PLAINTEXT_MAX)
+        return clv_fail(err, CLV_KMS_RESPONSE,
+                        "expected a plaintext of at most %d bytes, found %zu", PLAINTEXT_MAX,
+                        bytes.n);
     switch (operation->action) {
     case CLV_GENERATE_DATA_KEY:
     case CLV_GENERATE_RANDOM:
-        if (length != operation->number_of_bytes)
-            return clv_fail(err, CLV_KMS_RESPONSE, "expected a plaintext of %u bytes, found %zu",
-                            operation->number_of_bytes, length);
-        return CLV_OK;
+        return expect_length(operation->number_of_bytes, bytes.n, err);
     case CLV_DERIVE_SHARED_SECRET:
-        /* The raw x coordinate on P-256 (and SM2), P-384 or P-521. */
-        if (length != 32 && length != 48 && length != 66)
-            return clv_fail(err, CLV_KMS_RESPONSE,
-                            "expected a shared secret of 32, 48 or 66 bytes, found %zu", length);
-        return CLV_OK;
+        CLV_TRY(clv_spki_shared_size(clv_buf_bytes(&operation->public_key), &size, err));
+        return expect_length(size, bytes.n, err);
+    case CLV_GENERATE_DATA_KEY_PAIR:
+        return check_private_key(bytes, err);
     default:
-        if (length > PLAINTEXT_MAX)
-            return clv_fail(err, CLV_KMS_RESPONSE,
-                            "expected a plaintext of at most %d bytes, found %zu", PLAINTEXT_MAX,
-                            length);
         return CLV_OK;
     }
 }

@@ -48,7 +48,7 @@ void stage_make_body(void *with, clv_bytes request, clv_buf *body)
     json_object_set_new(answer, "KeyId", json_string(s->key_id));
     json_object_set_new(answer, "CiphertextBlob", base64_value(clv_bytes_of("blob")));
     json_object_set_new(answer, "PrivateKeyCiphertextBlob", base64_value(clv_bytes_of("blob")));
-    json_object_set_new(answer, "PublicKey", base64_value(clv_bytes_of("public")));
+    json_object_set_new(answer, "PublicKey", json_string(STAGE_PUBLIC_KEY));
     json_object_set_new(answer, "Plaintext", json_null());
     assert_ok(clv_json_append(body, answer, err));
 }
@@ -157,7 +157,7 @@ void stage_operation(clv_kms_action action, clv_operation *out)
     if (action == CLV_GENERATE_DATA_KEY_PAIR)
         assert_ok(clv_text_dup(clv_bytes_of("ECC_NIST_P256"), &out->key_pair_spec, err));
     if (action == CLV_DERIVE_SHARED_SECRET)
-        assert_ok(clv_buf_append_text(&out->public_key, "public", err));
+        assert_ok(clv_base64_decode(clv_bytes_of(STAGE_PUBLIC_KEY), &out->public_key, err));
     if (action == CLV_GENERATE_DATA_KEY || action == CLV_DECRYPT ||
         action == CLV_GENERATE_DATA_KEY_PAIR)
         assert_ok(clv_context_add(&out->context, "a", "b", err));
@@ -174,14 +174,20 @@ void stage_set_credentials(stage *s, unsigned number, uint64_t expires_ms)
     assert_null(c.secret_access_key);
 }
 
+clv_status stage_call_operation(stage *s, const clv_operation *operation, clv_kms_answer *answer,
+                                clv_kms_failure *failure, clv_error *error)
+{
+    clv_auto_ptr(clv_voucher) voucher = NULL;
+    assert_ok(clv_gate_vouch(s->gate, operation, &voucher, err));
+    clv_status status = clv_kms_call(s->kms, &voucher, operation, answer, failure, error);
+    assert_null(voucher);
+    return status;
+}
+
 clv_status stage_call(stage *s, clv_kms_action action, clv_kms_answer *answer,
                       clv_kms_failure *failure, clv_error *error)
 {
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
-    clv_auto_ptr(clv_voucher) voucher = NULL;
     stage_operation(action, &operation);
-    assert_ok(clv_gate_vouch(s->gate, &operation, &voucher, err));
-    clv_status status = clv_kms_call(s->kms, &voucher, &operation, answer, failure, error);
-    assert_null(voucher);
-    return status;
+    return stage_call_operation(s, &operation, answer, failure, error);
 }

@@ -14,7 +14,15 @@
 
 #define STAGE_HOST    "kms.us-east-1.amazonaws.com"
 #define STAGE_KEY_ARN "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-#define STAGE_SECRET  "a data key of thirty-two bytes.."
+/* 32 bytes, and one DER SEQUENCE (0x30, 0x1e) to its end, as a private key of a pair is. */
+#define STAGE_SECRET \
+    "0\x1e"          \
+    "a plaintext of 32 bytes in all"
+/* A DER SubjectPublicKeyInfo: the base point of P-256. */
+#define STAGE_PUBLIC_KEY                                                                           \
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n" \
+    "60p8D54WK84zV2sxXs7LtkBoN79R9Q=="
+#define STAGE_PUBLIC_KEY_SIZE 91
 
 typedef struct stage {
     char directory[64];
@@ -60,5 +68,7 @@ void stage_make_body(void *with, clv_bytes request, clv_buf *body);
 /* Vouch and call once. */
 clv_status stage_call(stage *s, clv_kms_action action, clv_kms_answer *answer,
                       clv_kms_failure *failure, clv_error *err);
+clv_status stage_call_operation(stage *s, const clv_operation *operation, clv_kms_answer *answer,
+                                clv_kms_failure *failure, clv_error *err);
 
 #endif

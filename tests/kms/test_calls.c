@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include <base/crypto.h>
 #include <base/json.h>
 
 static stage s;
@@ -44,7 +45,8 @@ static void every_operation_opens_its_answer(void **state)
         assert_true(answer.document.n > 1000);
         bool blob = action == CLV_GENERATE_DATA_KEY || action == CLV_GENERATE_DATA_KEY_PAIR;
         assert_int_equal(answer.ciphertext_blob.n, blob ? 4 : 0);
-        assert_int_equal(answer.public_key.n, action == CLV_GENERATE_DATA_KEY_PAIR ? 6 : 0);
+        assert_int_equal(answer.public_key.n,
+                         action == CLV_GENERATE_DATA_KEY_PAIR ? STAGE_PUBLIC_KEY_SIZE : 0);
         assert_int_equal(s.server.requests, 1);
     }
 }
@@ -66,7 +68,7 @@ static void sends_exactly_what_the_operation_says(void **state)
          "\",\"KeyPairSpec\":\"ECC_NIST_P256\"}"},
         {CLV_GENERATE_RANDOM, "{\"NumberOfBytes\":32}"},
         {CLV_DERIVE_SHARED_SECRET, "{\"KeyAgreementAlgorithm\":\"ECDH\",\"KeyId\":\"" STAGE_KEY_ARN
-                                   "\",\"PublicKey\":\"cHVibGlj\"}"},
+                                   "\",\"PublicKey\":\"" STAGE_PUBLIC_KEY "\"}"},
     };
     for (size_t i = 0; i < ROWS(row); i++) {
         rewind_server(as_asked, 1);
@@ -222,39 +224,107 @@ static void refuses_a_blob_or_ciphertext_beyond_its_limit(void **state)
     }
 }
 
+/* A key on this curve, as the other side of an agreement. */
+static void use_peer_on(const char *curve, clv_operation *operation)
+{
+    EVP_PKEY *key = EVP_EC_gen(curve);
+    assert_non_null(key);
+    clv_buf_drop(&operation->public_key);
+    assert_ok(clv_spki_append(&operation->public_key, key, err));
+    EVP_PKEY_free(key);
+}
+
 static void refuses_plaintexts_of_another_length(void **state)
 {
     (void)state;
     static const char long_text[5000] = "x";
     static const struct {
         clv_kms_action action;
+        const char *curve;
         size_t n;
         clv_status expected;
     } row[] = {
-        {CLV_GENERATE_DATA_KEY, 31, CLV_KMS_RESPONSE},
-        {CLV_GENERATE_DATA_KEY, 33, CLV_KMS_RESPONSE},
-        {CLV_GENERATE_RANDOM, 1, CLV_KMS_RESPONSE},
-        {CLV_DERIVE_SHARED_SECRET, 31, CLV_KMS_RESPONSE},
-        {CLV_DERIVE_SHARED_SECRET, 48, CLV_OK},
-        {CLV_DERIVE_SHARED_SECRET, 66, CLV_OK},
-        {CLV_DERIVE_SHARED_SECRET, 65, CLV_KMS_RESPONSE},
-        {CLV_DECRYPT, 1, CLV_OK},
-        {CLV_DECRYPT, 4096, CLV_OK},
-        {CLV_DECRYPT, 4097, CLV_KMS_RESPONSE},
-        {CLV_GENERATE_DATA_KEY_PAIR, 4097, CLV_KMS_RESPONSE},
+        {CLV_GENERATE_DATA_KEY, NULL, 31, CLV_KMS_RESPONSE},
+        {CLV_GENERATE_DATA_KEY, NULL, 33, CLV_KMS_RESPONSE},
+        {CLV_GENERATE_RANDOM, NULL, 1, CLV_KMS_RESPONSE},
+        {CLV_DERIVE_SHARED_SECRET, "P-256", 31, CLV_KMS_RESPONSE},
+        {CLV_DERIVE_SHARED_SECRET, "P-256", 32, CLV_OK},
+        {CLV_DERIVE_SHARED_SECRET, "P-256", 48, CLV_KMS_RESPONSE},
+        {CLV_DERIVE_SHARED_SECRET, "P-384", 32, CLV_KMS_RESPONSE},
+        {CLV_DERIVE_SHARED_SECRET, "P-384", 48, CLV_OK},
+        {CLV_DERIVE_SHARED_SECRET, "P-521", 65, CLV_KMS_RESPONSE},
+        {CLV_DERIVE_SHARED_SECRET, "P-521", 66, CLV_OK},
+        {CLV_DERIVE_SHARED_SECRET, "SM2", 32, CLV_OK},
+        {CLV_DECRYPT, NULL, 1, CLV_OK},
+        {CLV_DECRYPT, NULL, 4096, CLV_OK},
+        {CLV_DECRYPT, NULL, 4097, CLV_KMS_RESPONSE},
+        {CLV_GENERATE_DATA_KEY_PAIR, NULL, 4097, CLV_KMS_RESPONSE},
     };
     for (size_t i = 0; i < ROWS(row); i++) {
         rewind_server(as_asked, 1);
         s.plaintext = CLV_BYTES(long_text, row[i].n);
+        clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
         clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
         clv_error err = {0};
-        clv_status found = stage_call(&s, row[i].action, &answer, NULL, &err);
+        stage_operation(row[i].action, &operation);
+        if (row[i].curve != NULL)
+            use_peer_on(row[i].curve, &operation);
+        clv_status found = stage_call_operation(&s, &operation, &answer, NULL, &err);
         if (found != row[i].expected)
-            fail_msg("%s of %zu bytes: expected %s, found %s", clv_kms_action_name(row[i].action),
-                     row[i].n, clv_status_slug(row[i].expected), clv_status_slug(found));
+            fail_msg("%s of %zu bytes: expected %s, found %s: %s",
+                     clv_kms_action_name(row[i].action), row[i].n, clv_status_slug(row[i].expected),
+                     clv_status_slug(found), err.text);
         assert_int_equal(answer.plaintext != NULL, row[i].expected == CLV_OK);
     }
     rewind_server(as_asked, 1);
+}
+
+static void refuses_a_key_pair_that_is_none(void **state)
+{
+    (void)state;
+    static const char *const private_keys[] = {"x",
+                                               "0\x1d"
+                                               "a plaintext of 32 bytes in all",
+                                               "0\x1f"
+                                               "a plaintext of 32 bytes in all",
+                                               "0"};
+    static const char *const public_keys[] = {"", "cHVibGlj", STAGE_PUBLIC_KEY "AAAA"};
+    for (size_t i = 0; i < ROWS(private_keys); i++) {
+        rewind_server(as_asked, 1);
+        s.plaintext = clv_bytes_of(private_keys[i]);
+        clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
+        assert_code(stage_call(&s, CLV_GENERATE_DATA_KEY_PAIR, &answer, NULL, err),
+                    CLV_KMS_RESPONSE);
+        assert_null(answer.plaintext);
+    }
+    for (size_t i = 0; i < ROWS(public_keys); i++) {
+        char body[600];
+        snprintf(body, sizeof body,
+                 "{" CIPHERTEXT "," KEY_ID ",\"PrivateKeyCiphertextBlob\":\"AAAA\","
+                 "\"PublicKey\":\"%s\"}",
+                 public_keys[i]);
+        const reply script[] = {{.kind = REPLY_ANSWER, .body = body}};
+        rewind_server(script, 1);
+        clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
+        assert_code(stage_call(&s, CLV_GENERATE_DATA_KEY_PAIR, &answer, NULL, err),
+                    CLV_KMS_RESPONSE);
+    }
+    rewind_server(as_asked, 1);
+}
+
+static void sends_no_peer_that_kms_cannot_agree_with(void **state)
+{
+    (void)state;
+    rewind_server(as_asked, 1);
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
+    stage_operation(CLV_DERIVE_SHARED_SECRET, &operation);
+    use_peer_on("secp256k1", &operation);
+    assert_code(stage_call_operation(&s, &operation, &answer, NULL, err), CLV_OPERATION_INVALID);
+    clv_buf_drop(&operation.public_key);
+    assert_ok(clv_buf_append_text(&operation.public_key, "public", err));
+    assert_code(stage_call_operation(&s, &operation, &answer, NULL, err), CLV_OPERATION_INVALID);
+    assert_int_equal(s.server.requests, 0);
 }
 
 static void a_voucher_is_good_for_one_call_of_its_own_operation(void **state)
@@ -355,6 +425,8 @@ int main(void)
         cmocka_unit_test(refuses_answers_that_are_not_what_was_asked),
         cmocka_unit_test(refuses_a_blob_or_ciphertext_beyond_its_limit),
         cmocka_unit_test(refuses_plaintexts_of_another_length),
+        cmocka_unit_test(refuses_a_key_pair_that_is_none),
+        cmocka_unit_test(sends_no_peer_that_kms_cannot_agree_with),
         cmocka_unit_test(a_voucher_is_good_for_one_call_of_its_own_operation),
         cmocka_unit_test(answers_for_another_voucher_do_not_open),
         cmocka_unit_test(keeps_connections_and_resumes_sessions),

@@ -106,34 +106,42 @@ static void the_circuit_opens_on_failures_in_a_row_and_heals_by_a_probe(void **s
 {
     (void)state;
     clv_circuit c;
+    bool probe;
     clv_circuit_init(&c);
     uint64_t now = 1000;
     for (int i = 0; i < CLV_CIRCUIT_FAILURES; i++) {
-        assert_ok(clv_circuit_enter(&c, now, err));
-        clv_circuit_leave(&c, now, false);
+        assert_ok(clv_circuit_enter(&c, now, &probe, err));
+        assert_false(probe);
+        clv_circuit_leave(&c, now, false, false);
     }
-    assert_code(clv_circuit_enter(&c, now, err), CLV_KMS_CIRCUIT);
-    assert_code(clv_circuit_enter(&c, now + CLV_CIRCUIT_WAIT_MIN_MS - 1, err), CLV_KMS_CIRCUIT);
+    assert_code(clv_circuit_enter(&c, now, &probe, err), CLV_KMS_CIRCUIT);
+    assert_code(clv_circuit_enter(&c, now + CLV_CIRCUIT_WAIT_MIN_MS - 1, &probe, err),
+                CLV_KMS_CIRCUIT);
 
     /* One probe at a time; its failure doubles the wait, up to the limit. */
     uint64_t wait = CLV_CIRCUIT_WAIT_MIN_MS;
     for (int i = 0; i < 10; i++) {
         now += wait;
         assert_ok(clv_circuit_check(&c, now, err));
-        assert_ok(clv_circuit_enter(&c, now, err));
-        assert_code(clv_circuit_enter(&c, now, err), CLV_KMS_CIRCUIT);
-        clv_circuit_leave(&c, now, false);
+        assert_ok(clv_circuit_enter(&c, now, &probe, err));
+        assert_true(probe);
+        /* Calls that were under way when it opened end now: they leave the probe alone. */
+        clv_circuit_leave(&c, now, false, false);
+        bool none;
+        assert_code(clv_circuit_enter(&c, now, &none, err), CLV_KMS_CIRCUIT);
+        assert_false(none);
+        clv_circuit_leave(&c, now, probe, false);
         wait = wait * 2 < CLV_CIRCUIT_WAIT_MAX_MS ? wait * 2 : CLV_CIRCUIT_WAIT_MAX_MS;
         assert_code(clv_circuit_check(&c, now + wait - 1, err), CLV_KMS_CIRCUIT);
     }
     now += wait;
-    assert_ok(clv_circuit_enter(&c, now, err));
-    clv_circuit_leave(&c, now, true);
+    assert_ok(clv_circuit_enter(&c, now, &probe, err));
+    clv_circuit_leave(&c, now, probe, true);
     for (int i = 0; i < CLV_CIRCUIT_FAILURES; i++) {
-        assert_ok(clv_circuit_enter(&c, now, err));
-        clv_circuit_leave(&c, now, i == 0); /* a success in between starts the count again */
+        assert_ok(clv_circuit_enter(&c, now, &probe, err));
+        clv_circuit_leave(&c, now, false, i == 0); /* a success in between starts the count again */
     }
-    assert_ok(clv_circuit_enter(&c, now, err));
+    assert_ok(clv_circuit_enter(&c, now, &probe, err));
     clv_circuit_drop(&c);
 }
 
