@@ -14,16 +14,16 @@
 #include <openssl/ssl.h>
 
 #include <base/clock.h>
-#include <base/file.h>
 #include <base/net.h>
 #include <base/wipe.h>
+#include <kms/slots.h>
+#include <kms/trust.h>
 
-#define HOST_MAX         253 /* RFC 1035 section 2.3.4 */
-#define CA_FILE_MAX      ((size_t)4 * 1024 * 1024)
-#define DEFAULT_PORT     443
-#define IDLE_MAX_S       50L   /* AWS closes idle connections after about a minute */
-#define LIFETIME_MAX_S   3600L /* so that certificates are looked at again */
-#define SHARED_DATA_LAST CURL_LOCK_DATA_LAST
+#define HOST_MAX     253 /* RFC 1035 section 2.3.4 */
+#define DEFAULT_PORT 443
+#define HEADERS_MAX  16384 /* of an answer, all together */
+#define IDLE_MAX_S   50L   /* AWS closes idle connections after about a minute */
+#define LIFETIME_MS  3600000
 
 /* X25519 with ML-KEM-768 first where this OpenSSL has it (3.5 and later); the rest is what AWS KMS
  * and OpenSSL agree on anyway. */
@@ -36,16 +36,10 @@ struct clv_https {
     unsigned port;
     bool relayed, fresh;
     clv_address relay;
-    clv_buf ca;
+    X509_STORE *store;             /* the CA file, as it was when it was read */
     struct curl_slist *connect_to; /* a relay over TCP */
     struct curl_slist *resolve;    /* a relay over vsock: the name, without a resolver */
-    CURLSH *share;                 /* TLS sessions */
-    pthread_mutex_t share_lock[SHARED_DATA_LAST]; /* each protects one kind of data in share */
-
-    pthread_mutex_t lock;        /* protects the members below */
-    pthread_cond_t freed;        /* a slot was given back */
-    CURL *idle[CLV_HTTPS_SLOTS]; /* the last is the one used most recently */
-    size_t idle_count, made;
+    clv_slots slots;
 };
 
 /* One request under way: what the callbacks see. */
@@ -56,6 +50,7 @@ typedef struct exchange {
     uint64_t deadline_ms;
     struct curl_sockaddr *peer; /* of the connection being made: see open_vsock() */
     unsigned sent;
+    size_t header_size;
     bool too_large;
     long verify; /* OpenSSL's verdict on the certificate */
     char curl_error[CURL_ERROR_SIZE];
@@ -105,46 +100,6 @@ static clv_status parse_endpoint(const char *endpoint, clv_https *https, clv_err
     return CLV_OK;
 }
 
-/* The file is read once: what is verified against later is what was measured. */
-static clv_status load_ca(const char *path, clv_buf *out, clv_error *err)
-{
-    CLV_TRY(clv_file_read(path, CA_FILE_MAX, out, err));
-    BIO *bio = BIO_new_mem_buf(out->p, (int)out->n);
-    X509 *first = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-    bool usable = first != NULL;
-    X509_free(first);
-    BIO_free(bio);
-    ERR_clear_error();
-    if (!usable)
-        return clv_fail(err, CLV_KMS_TLS, "%.200s: expected PEM certificates, found none", path);
-    return CLV_OK;
-}
-
-static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *https)
-{
-    (void)easy;
-    (void)access;
-    pthread_mutex_lock(&((clv_https *)https)->share_lock[data]);
-}
-
-static void share_unlock(CURL *easy, curl_lock_data data, void *https)
-{
-    (void)easy;
-    pthread_mutex_unlock(&((clv_https *)https)->share_lock[data]);
-}
-
-static clv_status open_share(clv_https *https, clv_error *err)
-{
-    https->share = curl_share_init();
-    if (https->share == NULL ||
-        curl_share_setopt(https->share, CURLSHOPT_LOCKFUNC, share_lock) != CURLSHE_OK ||
-        curl_share_setopt(https->share, CURLSHOPT_UNLOCKFUNC, share_unlock) != CURLSHE_OK ||
-        curl_share_setopt(https->share, CURLSHOPT_USERDATA, https) != CURLSHE_OK ||
-        curl_share_setopt(https->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK)
-        return clv_fail(err, CLV_INTERNAL, "libcurl cannot share TLS sessions");
-    return CLV_OK;
-}
-
 static clv_status make_list(const char *entry, struct curl_slist **out, clv_error *err)
 {
     *out = curl_slist_append(NULL, entry);
@@ -178,19 +133,10 @@ clv_status clv_https_open(const clv_https_options *options, clv_https **out, clv
     clv_auto_ptr(clv_https) https = calloc(1, sizeof *https);
     if (https == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for an HTTPS client");
-    for (size_t i = 0; i < SHARED_DATA_LAST; i++)
-        pthread_mutex_init(&https->share_lock[i], NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&https->freed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    pthread_mutex_init(&https->lock, NULL);
-
+    clv_slots_init(&https->slots, options->lifetime_ms != 0 ? options->lifetime_ms : LIFETIME_MS);
     https->fresh = options->fresh;
     CLV_TRY(parse_endpoint(options->endpoint, https, err));
-    CLV_TRY(load_ca(options->ca_file, &https->ca, err));
-    CLV_TRY(open_share(https, err));
+    CLV_TRY(clv_trust_load(options->ca_file, &https->store, err));
     if (options->relay != NULL)
         CLV_TRY(open_relay(https, options->relay, err));
     *out = https;
@@ -203,16 +149,10 @@ void clv_https_free(clv_https **pointer)
     clv_https *https = *pointer;
     if (https == NULL)
         return;
-    for (size_t i = 0; i < https->idle_count; i++)
-        curl_easy_cleanup(https->idle[i]);
-    curl_share_cleanup(https->share);
+    clv_slots_drop(&https->slots);
     curl_slist_free_all(https->resolve);
     curl_slist_free_all(https->connect_to);
-    clv_buf_drop(&https->ca);
-    for (size_t i = 0; i < SHARED_DATA_LAST; i++)
-        pthread_mutex_destroy(&https->share_lock[i]);
-    pthread_cond_destroy(&https->freed);
-    pthread_mutex_destroy(&https->lock);
+    X509_STORE_free(https->store);
     free(https);
     *pointer = NULL;
 }
@@ -236,51 +176,6 @@ static int remaining_ms(uint64_t deadline_ms)
 {
     uint64_t now = clv_monotonic_ms();
     return now < deadline_ms ? (int)(deadline_ms - now) : 0;
-}
-
-/* -- slots -------------------------------------------------------------------------------- */
-
-static clv_status take_slot(clv_https *https, uint64_t deadline_ms, CURL **out, clv_error *err)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int wait_ms = remaining_ms(deadline_ms);
-    until.tv_sec += wait_ms / 1000 + (until.tv_nsec + wait_ms % 1000 * 1000000L) / 1000000000L;
-    until.tv_nsec = (until.tv_nsec + wait_ms % 1000 * 1000000L) % 1000000000L;
-
-    pthread_mutex_lock(&https->lock);
-    int waited = 0;
-    while (https->idle_count == 0 && https->made == CLV_HTTPS_SLOTS && waited == 0)
-        waited = pthread_cond_timedwait(&https->freed, &https->lock, &until);
-    *out = NULL;
-    if (https->idle_count > 0)
-        *out = https->idle[--https->idle_count];
-    bool make = *out == NULL && https->made < CLV_HTTPS_SLOTS;
-    if (make)
-        https->made++;
-    pthread_mutex_unlock(&https->lock);
-
-    if (*out != NULL)
-        return CLV_OK;
-    if (!make)
-        return clv_fail(err, CLV_KMS_TIMEOUT, "all %d connections to KMS stayed busy",
-                        CLV_HTTPS_SLOTS);
-    *out = curl_easy_init();
-    if (*out != NULL)
-        return CLV_OK;
-    pthread_mutex_lock(&https->lock);
-    https->made--;
-    pthread_mutex_unlock(&https->lock);
-    return clv_fail(err, CLV_NO_MEMORY, "no memory for a connection");
-}
-
-static void give_slot(clv_https *https, CURL *easy)
-{
-    curl_easy_reset(easy); /* keeps its connections, forgets every pointer of ours */
-    pthread_mutex_lock(&https->lock);
-    https->idle[https->idle_count++] = easy;
-    pthread_cond_signal(&https->freed);
-    pthread_mutex_unlock(&https->lock);
 }
 
 /* -- callbacks ---------------------------------------------------------------------------- */
@@ -329,6 +224,7 @@ static CURLcode prepare_tls(CURL *easy, void *ssl_ctx, void *with)
 {
     const exchange *x = with;
     (void)easy;
+    SSL_CTX_set1_cert_store(ssl_ctx, x->https->store);
     X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(ssl_ctx), (time_t)(x->request->now_ms / 1000));
     if (SSL_CTX_set1_groups_list(ssl_ctx, HYBRID_GROUPS) != 1)
         ERR_clear_error(); /* this OpenSSL has no such group: its own list stands */
@@ -367,6 +263,10 @@ static size_t take_headers(char *data, size_t size, size_t count, void *with)
 {
     exchange *x = with;
     clv_bytes line = CLV_BYTES(data, size * count);
+    x->header_size += line.n;
+    x->too_large = x->header_size > HEADERS_MAX;
+    if (x->too_large)
+        return 0;
     take_header(line, "x-amzn-requestid", x->answer->request_id, sizeof x->answer->request_id);
     take_header(line, "x-amzn-errortype", x->answer->error_type, sizeof x->answer->error_type);
     return line.n;
@@ -413,9 +313,7 @@ static clv_status make_headers(const clv_https_request *request, header_list *ou
 static CURLcode set_tls(CURL *easy, exchange *x)
 {
     CURLcode code = CURLE_OK;
-    struct curl_blob ca = {
-        .data = x->https->ca.p, .len = x->https->ca.n, .flags = CURL_BLOB_NOCOPY};
-    SET(CURLOPT_CAINFO_BLOB, &ca);
+    /* No CA of libcurl's own: prepare_tls() brings the store. */
     SET(CURLOPT_CAINFO, NULL);
     SET(CURLOPT_CAPATH, NULL);
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
@@ -423,7 +321,6 @@ static CURLcode set_tls(CURL *easy, exchange *x)
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(CURLOPT_SSL_CTX_FUNCTION, prepare_tls);
     SET(CURLOPT_SSL_CTX_DATA, x);
-    SET(CURLOPT_SHARE, x->https->share);
     SET(CURLOPT_SSL_SESSIONID_CACHE, x->https->fresh ? 0L : 1L);
     return code;
 }
@@ -438,7 +335,6 @@ static CURLcode set_connection(CURL *easy, exchange *x)
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_MAXAGE_CONN, IDLE_MAX_S);
-    SET(CURLOPT_MAXLIFETIME_CONN, LIFETIME_MAX_S);
     SET(CURLOPT_MAXCONNECTS, 1L);
     SET(CURLOPT_FRESH_CONNECT, x->https->fresh ? 1L : 0L);
     SET(CURLOPT_FORBID_REUSE, x->https->fresh ? 1L : 0L);
@@ -522,9 +418,9 @@ static clv_status report(CURLcode curl, const exchange *x, clv_error *err)
     const char *reason = x->curl_error[0] != '\0' ? x->curl_error : curl_easy_strerror(curl);
     if (x->too_large)
         return clv_fail(err, CLV_KMS_RESPONSE,
-                        "%.100s: expected an answer of at most %zu bytes, "
+                        "%.100s: expected an answer of at most %zu bytes and %d of headers, "
                         "found more",
-                        x->https->authority, x->request->body_max);
+                        x->https->authority, x->request->body_max, HEADERS_MAX);
     if (curl == CURLE_ABORTED_BY_CALLBACK)
         reason = "the kept connection was closed before it answered";
     /* libcurl keeps the first sentence, which may be about a kept connection that had ended. */
@@ -570,9 +466,9 @@ clv_status clv_https_post(clv_https *https, const clv_https_request *request,
                   .answer = answer,
                   .deadline_ms = clv_monotonic_ms() + (uint64_t)timeout_ms};
     answer->body.limit = request->body_max;
-    CURL *easy;
-    CLV_TRY(take_slot(https, x.deadline_ms, &easy, err));
-    clv_status status = post_on(easy, &x, err);
-    give_slot(https, easy);
+    clv_slot slot;
+    CLV_TRY(clv_slots_take(&https->slots, x.deadline_ms, &slot, err));
+    clv_status status = post_on(slot.easy, &x, err);
+    clv_slots_give(&https->slots, slot);
     return status;
 }

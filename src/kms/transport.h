@@ -21,9 +21,13 @@ typedef struct clv_https_options {
     const char *ca_file;  /* PEM */
     const char *relay;    /* NULL: resolve and connect directly */
     bool fresh;           /* a new connection and handshake for each request: for measuring */
+    /* How long a connection and its TLS session serve; then certificates are looked at again. 0: an
+     * hour. */
+    uint64_t lifetime_ms;
 } clv_https_options;
 
-/* CLV_USAGE names what is wrong with the endpoint; CLV_KMS_TLS an unusable CA file. */
+/* CLV_USAGE names what is wrong with the endpoint; CLV_KMS_TLS a CA file without certificates or
+ * with a malformed one. */
 CLV_NODISCARD clv_status clv_https_open(const clv_https_options *options, clv_https **out,
                                         clv_error *err);
 void clv_https_free(clv_https **https);
@@ -61,7 +65,7 @@ void clv_https_answer_drop(clv_https_answer *answer);
 /*
  * POST / once: the request is never sent twice, not even when a kept connection turns out dead.
  * CLV_KMS_CONNECT: no connection, or it was lost. CLV_KMS_TLS. CLV_KMS_TIMEOUT. CLV_KMS_RESPONSE:
- * what came is not HTTP, or larger than body_max.
+ * what came is not HTTP, or its body or headers are too large.
  */
 CLV_NODISCARD clv_status clv_https_post(clv_https *https, const clv_https_request *request,
                                         clv_https_answer *answer, clv_error *err);

@@ -105,9 +105,9 @@ void stage_open(stage *s, const stage_options *options)
     char ca_file[100];
     tls_ca stranger = {0};
     snprintf(ca_file, sizeof ca_file, "%s/ca.pem", s->directory);
-    tls_ca_make(&s->ca, ca_file);
+    tls_ca_make(&s->ca, "Test CA", ca_file);
     if (options->stranger)
-        tls_ca_make(&stranger, NULL);
+        tls_ca_make(&stranger, "Test CA", NULL);
     tls_server_options server = {
         .ca = options->stranger ? &stranger : &s->ca,
         .host = options->host != NULL ? options->host : STAGE_HOST,

@@ -7,8 +7,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/file.h>
+#include <kms/transport.h>
+
 #define SECOND INT64_C(1)
 #define LATER  (MAKER_TIME_S + INT64_C(86400))
+
+/* More headers than any answer of KMS has. */
+#define LINE_64    "X-Padding: 12345678901234567890123456789012345678901234567890\r\n"
+#define LINES_512  LINE_64 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64 LINE_64
+#define LINES_4K   LINES_512 LINES_512 LINES_512 LINES_512 LINES_512 LINES_512 LINES_512 LINES_512
+#define MANY_LINES LINES_4K LINES_4K LINES_4K LINES_4K LINES_4K
 
 static const reply ANSWER = {.kind = REPLY_ANSWER};
 
@@ -93,6 +102,7 @@ static const struct answer_case {
     {"cut in the body", {.kind = REPLY_CUT}, CLV_KMS_CONNECT, true},
     {"silent after the head", {.kind = REPLY_STALL}, CLV_KMS_TIMEOUT, true},
     {"a body without end", {.kind = REPLY_ENDLESS}, CLV_KMS_RESPONSE, false},
+    {"headers without end", {.kind = REPLY_ANSWER, .header = MANY_LINES}, CLV_KMS_RESPONSE, false},
     {"not HTTP", {.kind = REPLY_NOT_HTTP}, CLV_KMS_RESPONSE, false},
     {"a redirect",
      {.kind = REPLY_ANSWER, .status = 301, .header = "Location: https://x/\r\n", .body = "{}"},
@@ -149,6 +159,95 @@ static void sends_a_request_once_when_a_kept_connection_dies(void **state)
     assert_int_equal(s.server.requests, 2);
     assert_ok(call_once(&s, NULL, err));
     assert_int_equal(s.server.requests, 3);
+    stage_close(&s);
+}
+
+static void post(clv_https *https)
+{
+    const clv_header header = {"host", clv_bytes_of(clv_https_host(https))};
+    const clv_https_request request = {.header = &header,
+                                       .header_count = 1,
+                                       .body = clv_bytes_of("{}"),
+                                       .now_ms = MAKER_TIME_MS,
+                                       .timeout_ms = 30000,
+                                       .body_max = 100};
+    clv_auto(clv_https_answer) answer = CLV_HTTPS_ANSWER_INIT;
+    assert_ok(clv_https_post(https, &request, &answer, err));
+    assert_int_equal(answer.status, 200);
+}
+
+/* Neither a kept connection nor a resumed session looks at a certificate: both come to an end. */
+static void a_connection_and_its_session_serve_for_their_lifetime(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t lifetime_ms;
+        bool last; /* the server closes after each answer */
+        size_t connections, resumed;
+    } row[] = {{0, false, 1, 0}, {0, true, 3, 2}, {1, false, 3, 0}, {1, true, 3, 0}};
+    static const stage_options options = {0};
+    stage s;
+    stage_open(&s, &options);
+    for (size_t i = 0; i < ROWS(row); i++) {
+        const reply script = {.kind = REPLY_ANSWER, .body = "{}", .last = row[i].last};
+        clv_auto_ptr(clv_https) https = NULL;
+        clv_https_options o = {.endpoint = "https://" STAGE_HOST,
+                               .ca_file = s.policy->kms_ca_file,
+                               .relay = s.server.address,
+                               .lifetime_ms = row[i].lifetime_ms};
+        assert_ok(clv_https_open(&o, &https, err));
+        tls_server_script(&s.server, &script, 1);
+        size_t before = s.server.connections;
+        for (int k = 0; k < 3; k++) {
+            post(https);
+            struct timespec pause = {.tv_nsec = 20000000};
+            nanosleep(&pause, NULL);
+        }
+        assert_int_equal(s.server.connections - before, row[i].connections);
+        assert_int_equal(s.server.resumed, row[i].resumed);
+    }
+    stage_close(&s);
+}
+
+static void write_all(const char *path, const clv_buf *first, const char *second)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(first->p, 1, first->n, f), first->n);
+    assert_true(fputs(second, f) >= 0);
+    fclose(f);
+}
+
+static void trusts_every_certificate_of_the_file_and_no_file_with_a_bad_one(void **state)
+{
+    (void)state;
+    static const stage_options options = {0};
+    stage s;
+    tls_ca stranger;
+    char path[100];
+    clv_auto(clv_buf) good = CLV_BUF_INIT;
+    clv_auto(clv_buf) other = CLV_BUF_INIT;
+    const char *text;
+    stage_open(&s, &options);
+    snprintf(path, sizeof path, "%s/both.pem", s.directory);
+    tls_ca_make(&stranger, "Another CA", path);
+    tls_ca_drop(&stranger);
+    assert_ok(clv_file_read(s.policy->kms_ca_file, 65536, &good, err));
+    assert_ok(clv_file_read(path, 65536, &other, err));
+    assert_ok(clv_buf_text(&good, &text, err));
+    write_all(path, &other, text);
+    clv_https_options o = {
+        .endpoint = "https://" STAGE_HOST, .ca_file = path, .relay = s.server.address};
+    clv_auto_ptr(clv_https) https = NULL;
+    const reply script = {.kind = REPLY_ANSWER, .body = "{}"};
+    tls_server_script(&s.server, &script, 1);
+    assert_ok(clv_https_open(&o, &https, err));
+    post(https);
+
+    clv_auto_ptr(clv_https) none = NULL;
+    write_all(path, &good, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
+    assert_code(clv_https_open(&o, &none, err), CLV_KMS_TLS);
+    unlink(path);
     stage_close(&s);
 }
 
@@ -235,6 +334,8 @@ int main(void)
         cmocka_unit_test(accepts_a_certificate_valid_at_the_attested_time_alone),
         cmocka_unit_test(reports_answers_that_do_not_arrive),
         cmocka_unit_test(sends_a_request_once_when_a_kept_connection_dies),
+        cmocka_unit_test(a_connection_and_its_session_serve_for_their_lifetime),
+        cmocka_unit_test(trusts_every_certificate_of_the_file_and_no_file_with_a_bad_one),
         cmocka_unit_test(reports_a_relay_that_is_not_there),
         cmocka_unit_test(ignores_proxies_of_the_environment),
         cmocka_unit_test(refuses_endpoints_and_ca_files_that_cannot_be_meant),

@@ -54,10 +54,10 @@ static X509 *make_certificate(EVP_PKEY *key, const char *name, int64_t from, int
     return x;
 }
 
-void tls_ca_make(tls_ca *ca, const char *pem_file)
+void tls_ca_make(tls_ca *ca, const char *name, const char *pem_file)
 {
     ca->key = EVP_EC_gen("P-256");
-    ca->certificate = make_certificate(ca->key, "Test CA", 0, INT64_C(4102444800), NULL);
+    ca->certificate = make_certificate(ca->key, name, 0, INT64_C(4102444800), NULL);
     if (pem_file == NULL)
         return;
     FILE *f = fopen(pem_file, "w");

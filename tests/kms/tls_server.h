@@ -17,7 +17,7 @@ typedef struct tls_ca {
     EVP_PKEY *key;
     X509 *certificate;
 } tls_ca;
-void tls_ca_make(tls_ca *ca, const char *pem_file); /* NULL: no file */
+void tls_ca_make(tls_ca *ca, const char *name, const char *pem_file); /* NULL: no file */
 void tls_ca_drop(tls_ca *ca);
 
 typedef enum reply_kind {

@@ -6,8 +6,9 @@
  *     {"action":"Decrypt","key_id":ARN,"context":{…},"bytes":N,"ciphertext":BASE64,
  *      "pair_spec":TEXT,"public_key":BASE64,"retry":false,"fresh":false,"times":1}
  *
- * fresh: a new connection for each call. times: call that often; the answer is the last one's, with
- * the microseconds each took to vouch and to call.
+ * fresh: a new connection for each call. times: vouch that often, then call that often, one after
+ * the other; the answer is the last one's, with the microseconds that each took to vouch and to
+ * call.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 
 #define FILE_MAX  65536
 #define LINE_MAX_ 65536
+#define TIMES_MAX 64
 
 typedef struct client {
     clv_policy *policy;
@@ -113,31 +115,31 @@ static clv_status read_command(const json_t *json, call_command *out, clv_error 
     out->operation.number_of_bytes = (uint32_t)bytes;
     CLV_TRY(clv_json_boolean(&r, "retry", &out->retry, err));
     CLV_TRY(clv_json_boolean(&r, "fresh", &out->fresh, err));
-    CLV_TRY(clv_json_integer(&r, "times", 1, 10000, &out->times, err));
+    CLV_TRY(clv_json_integer(&r, "times", 1, TIMES_MAX, &out->times, err));
     return clv_json_done(&r, err);
 }
 
-static int64_t now_us(void)
+static int64_t now_us(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-static clv_status call_once(client *c, const call_command *command, json_t *report,
-                            clv_kms_answer *answer, clv_kms_failure *failure, clv_error *err)
+static void add_us(json_t *report, const char *name, clockid_t clock, int64_t start)
 {
-    clv_kms *kms = c->kms[command->fresh ? 1 : 0];
-    if (command->retry)
-        return clv_kms_run(kms, c->gate, &command->operation, answer, failure, err);
-    clv_auto_ptr(clv_voucher) voucher = NULL;
-    int64_t start = now_us();
-    CLV_TRY(clv_gate_vouch(c->gate, &command->operation, &voucher, err));
-    int64_t vouched = now_us();
-    clv_status status = clv_kms_call(kms, &voucher, &command->operation, answer, failure, err);
-    json_array_append_new(json_object_get(report, "vouch_us"), json_integer(vouched - start));
-    json_array_append_new(json_object_get(report, "call_us"), json_integer(now_us() - vouched));
-    return status;
+    json_array_append_new(json_object_get(report, name), json_integer(now_us(clock) - start));
+}
+
+static clv_status vouch_all(client *c, const call_command *command, clv_voucher **vouchers,
+                            json_t *report, clv_error *err)
+{
+    for (int64_t i = 0; i < command->times; i++) {
+        int64_t start = now_us(CLOCK_MONOTONIC);
+        CLV_TRY(clv_gate_vouch(c->gate, &command->operation, &vouchers[i], err));
+        add_us(report, "vouch_us", CLOCK_MONOTONIC, start);
+    }
+    return CLV_OK;
 }
 
 static void put_base64(json_t *report, const char *name, const clv_buf *value)
@@ -162,17 +164,51 @@ static clv_status put_answer(json_t *report, const clv_kms_answer *answer, clv_e
     return CLV_OK;
 }
 
+static clv_status call_all(client *c, const call_command *command, clv_voucher **vouchers,
+                           json_t *report, clv_kms_failure *failure, clv_error *err)
+{
+    clv_kms *kms = c->kms[command->fresh ? 1 : 0];
+    for (int64_t i = 0; i < command->times; i++) {
+        clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
+        int64_t start = now_us(CLOCK_MONOTONIC), cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
+        CLV_TRY(clv_kms_call(kms, &vouchers[i], &command->operation, &answer, failure, err));
+        add_us(report, "cpu_us", CLOCK_PROCESS_CPUTIME_ID, cpu);
+        add_us(report, "call_us", CLOCK_MONOTONIC, start);
+        if (i + 1 == command->times)
+            CLV_TRY(put_answer(report, &answer, err));
+    }
+    return CLV_OK;
+}
+
+static clv_status vouch_and_call(client *c, const call_command *command, json_t *report,
+                                 clv_kms_failure *failure, clv_error *err)
+{
+    clv_voucher *vouchers[TIMES_MAX] = {NULL};
+    clv_status status = vouch_all(c, command, vouchers, report, err);
+    if (status == CLV_OK)
+        status = call_all(c, command, vouchers, report, failure, err);
+    for (size_t i = 0; i < TIMES_MAX; i++)
+        clv_voucher_free(&vouchers[i]);
+    return status;
+}
+
+static clv_status call_with_retries(client *c, const call_command *command, json_t *report,
+                                    clv_kms_failure *failure, clv_error *err)
+{
+    clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
+    clv_kms *kms = c->kms[command->fresh ? 1 : 0];
+    CLV_TRY(clv_kms_run(kms, c->gate, &command->operation, &answer, failure, err));
+    return put_answer(report, &answer, err);
+}
+
 static clv_status obey(client *c, const json_t *line, json_t *report, clv_kms_failure *failure,
                        clv_error *err)
 {
     call_command command = {.operation = CLV_OPERATION_INIT, .times = 1};
     clv_status status = read_command(line, &command, err);
-    for (int64_t i = 0; status == CLV_OK && i < command.times; i++) {
-        clv_auto(clv_kms_answer) answer = CLV_KMS_ANSWER_INIT;
-        status = call_once(c, &command, report, &answer, failure, err);
-        if (status == CLV_OK)
-            status = put_answer(report, &answer, err);
-    }
+    if (status == CLV_OK)
+        status = command.retry ? call_with_retries(c, &command, report, failure, err)
+                               : vouch_and_call(c, &command, report, failure, err);
     clv_operation_drop(&command.operation);
     return status;
 }
@@ -182,7 +218,7 @@ static void serve_line(client *c, const char *line)
     clv_error err = {0};
     clv_kms_failure failure = {0};
     clv_auto(clv_json) parsed = NULL;
-    clv_auto(clv_json) report = json_pack("{s:[], s:[]}", "vouch_us", "call_us");
+    clv_auto(clv_json) report = json_pack("{s:[], s:[], s:[]}", "vouch_us", "call_us", "cpu_us");
     clv_status status = clv_json_parse(clv_bytes_of(line), LINE_MAX_, &parsed, &err);
     if (status == CLV_OK)
         status = obey(c, parsed, report, &failure, &err);
