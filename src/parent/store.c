@@ -13,7 +13,7 @@ struct clv_store {
 
 static const clv_store_engine *const engine_table[] = {&clv_store_sqlite, &clv_store_etcd};
 
-clv_status clv_store_open(const char *address, clv_store **out, clv_error *err)
+static clv_status open_store(const char *address, bool make, clv_store **out, clv_error *err)
 {
     size_t n = strcspn(address, ":");
     const clv_store_engine *engine = NULL;
@@ -23,19 +23,29 @@ clv_status clv_store_open(const char *address, clv_store **out, clv_error *err)
     }
     if (engine == NULL || address[n] == '\0' || address[n + 1] == '\0')
         return clv_fail(err, CLV_USAGE,
-                        "--store: expected sqlite:FILE or etcd:CONFIG.json, found \"%.80s\"",
+                        "expected a store sqlite:FILE or etcd:CONFIG.json, found \"%.80s\"",
                         address);
     clv_store *store = calloc(1, sizeof *store);
     if (store == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a store");
     store->engine = engine;
-    clv_status status = engine->open(address + n + 1, &store->self, err);
+    clv_status status = engine->open(address + n + 1, make, &store->self, err);
     if (status != CLV_OK) {
         free(store);
         return status;
     }
     *out = store;
     return CLV_OK;
+}
+
+clv_status clv_store_open(const char *address, clv_store **out, clv_error *err)
+{
+    return open_store(address, true, out, err);
+}
+
+clv_status clv_store_open_existing(const char *address, clv_store **out, clv_error *err)
+{
+    return open_store(address, false, out, err);
 }
 
 void clv_store_free(clv_store **store)

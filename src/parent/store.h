@@ -19,6 +19,9 @@ typedef struct clv_store clv_store;
  * CLV_STORE_UNAVAILABLE: the engine cannot be reached or has no majority; a put that fails so may
  * or may not have happened, and the generation that a get finds then tells which. */
 CLV_NODISCARD clv_status clv_store_open(const char *address, clv_store **out, clv_error *err);
+/* The same, but a file that is not there is not made: CLV_STORE_FAILED. */
+CLV_NODISCARD clv_status clv_store_open_existing(const char *address, clv_store **out,
+                                                 clv_error *err);
 void clv_store_free(clv_store **store);
 
 #define CLV_STORE_NAME_MAX 256

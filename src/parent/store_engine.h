@@ -6,7 +6,7 @@
 
 typedef struct clv_store_engine {
     const char *name; /* before the colon of the address */
-    clv_status (*open)(const char *rest, void **self, clv_error *err);
+    clv_status (*open)(const char *rest, bool make, void **self, clv_error *err);
     void (*close)(void *self);
     clv_status (*get)(void *self, const char *name, int64_t *generation, clv_buf *blob,
                       clv_error *err);

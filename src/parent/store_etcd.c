@@ -198,8 +198,9 @@ static clv_status etcd_key_put(void *self, const char *name, clv_bytes blob, clv
                     "key %.128s: expected none in the store, found one, which stays", name);
 }
 
-static clv_status etcd_open(const char *path, void **out, clv_error *err)
+static clv_status etcd_open(const char *path, bool make, void **out, clv_error *err)
 {
+    (void)make;
     clv_etcd *etcd = NULL;
     CLV_TRY(clv_etcd_open(path, &etcd, err));
     *out = etcd;

@@ -13,9 +13,9 @@ typedef struct sqlite_store {
     pthread_cond_t changed; /* a state was put or deleted through this connection */
 } sqlite_store;
 
-/* Opens the file, or makes it where there is none; one that is another program's is not touched.
- * CLV_STORE_FAILED, CLV_STORE_UNAVAILABLE. */
-CLV_NODISCARD clv_status clv_sqlite_open(const char *path, void **out, clv_error *err);
+/* Opens the file, or makes it where there is none and make says so; one that is another program's
+ * is not touched. CLV_STORE_FAILED, CLV_STORE_UNAVAILABLE. */
+CLV_NODISCARD clv_status clv_sqlite_open(const char *path, bool make, void **out, clv_error *err);
 void clv_sqlite_close(void *self);
 
 /* What SQLite says now: CLV_STORE_UNAVAILABLE where another process holds the file for too long. */

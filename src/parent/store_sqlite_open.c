@@ -108,11 +108,13 @@ static clv_status make_tables(sqlite_store *store, clv_error *err)
     return status;
 }
 
-static clv_status prepare_file(sqlite_store *store, clv_error *err)
+static clv_status prepare_file(sqlite_store *store, bool make, clv_error *err)
 {
     bool empty = false;
     sqlite3_busy_timeout(store->db, BUSY_MS);
     CLV_TRY(check_owner(store, &empty, err));
+    if (empty && !make)
+        return clv_fail(err, CLV_STORE_FAILED, "expected a store, found an empty file");
     CLV_TRY(write_ahead(store, err));
     return empty ? make_tables(store, err) : CLV_OK;
 }
@@ -136,15 +138,15 @@ static void init_locks(sqlite_store *store)
     pthread_condattr_destroy(&monotonic);
 }
 
-clv_status clv_sqlite_open(const char *path, void **out, clv_error *err)
+clv_status clv_sqlite_open(const char *path, bool make, void **out, clv_error *err)
 {
     sqlite_store *store = calloc(1, sizeof *store);
     if (store == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a store");
     init_locks(store);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (make ? SQLITE_OPEN_CREATE : 0);
     clv_status status = sqlite3_open_v2(path, &store->db, flags, NULL) == SQLITE_OK
-                            ? prepare_file(store, err)
+                            ? prepare_file(store, make, err)
                             : clv_fail(err, CLV_STORE_FAILED, "the file cannot be opened: %s",
                                        sqlite3_errmsg(store->db));
     if (status != CLV_OK) {

@@ -2,9 +2,6 @@
 
 #include <stdio.h>
 
-#define CONTEXT_NAME       "claviger:name"
-#define CONTEXT_GENERATION "claviger:generation"
-
 static bool name_character(char c)
 {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
@@ -39,8 +36,8 @@ static clv_status message_context(const char *name, uint64_t generation, clv_con
     char decimal[24];
     CLV_TRY(clv_state_name_check(name, err));
     snprintf(decimal, sizeof decimal, "%llu", (unsigned long long)generation);
-    CLV_TRY(clv_context_add(out, CONTEXT_NAME, name, err));
-    return clv_context_add(out, CONTEXT_GENERATION, decimal, err);
+    CLV_TRY(clv_context_add(out, CLV_STATE_CONTEXT_NAME, name, err));
+    return clv_context_add(out, CLV_STATE_CONTEXT_GENERATION, decimal, err);
 }
 
 typedef struct sealing {
@@ -125,7 +122,8 @@ static clv_status differs(const clv_context *expected, const clv_context *found,
     if (there == NULL)
         return clv_fail(err, CLV_SEAL_CONTEXT,
                         "expected \"%.64s\" in the message's context, found none", key);
-    bool ours = strcmp(key, CONTEXT_NAME) == 0 || strcmp(key, CONTEXT_GENERATION) == 0;
+    bool ours =
+        strcmp(key, CLV_STATE_CONTEXT_NAME) == 0 || strcmp(key, CLV_STATE_CONTEXT_GENERATION) == 0;
     return clv_fail(err, CLV_SEAL_CONTEXT, "expected %.64s \"%.160s\", found %s%.160s%s", key,
                     wanted, ours ? "\"" : "another value", ours ? there : "", ours ? "\"" : "");
 }

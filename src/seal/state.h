@@ -12,12 +12,23 @@
 #include <claviger/seal.h>
 #include <vault/vault.h>
 
+#define CLV_STATE_CONTEXT_NAME       "claviger:name"
+#define CLV_STATE_CONTEXT_GENERATION "claviger:generation"
+
 #define CLV_STATE_NAME_MAX 128
 #define CLV_STATE_SIZE_MAX ((size_t)32 * 1024 * 1024)
 
 /* 1 to 128 of A-Z a-z 0-9 . _ - /, not beginning or ending with "/" nor with "//" or ".." inside:
  * CLV_STATE_NAME. */
 CLV_NODISCARD clv_status clv_state_name_check(const char *name, clv_error *err);
+
+/*
+ * What can be seen of a stored message without its key: its header and frames are whole, its
+ * context names this state and generation, and a key of KMS is there to open it. That it opens is
+ * not said. CLV_SEAL_FORMAT and its like, CLV_SEAL_CONTEXT, CLV_TRUNCATED, CLV_STATE_NAME.
+ */
+CLV_NODISCARD clv_status clv_state_shape_check(const char *name, uint64_t generation,
+                                               clv_bytes sealed, clv_error *err);
 
 /* Seal the whole of plaintext; the message is appended to *sealed. */
 CLV_NODISCARD clv_status clv_state_seal(clv_vault *vault, const clv_policy_key *key,

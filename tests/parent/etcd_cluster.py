@@ -1,4 +1,5 @@
 """A cluster of etcd's own servers on loopback, with TLS and client certificates."""
+import base64
 import json
 import os
 import pathlib
@@ -88,15 +89,25 @@ class Cluster:
             assert time.monotonic() < deadline, (self.dir / "m0.log").read_text()
             time.sleep(0.1)
 
-    def pairs(self) -> list[dict]:
-        """Every pair of the first member, as its JSON gateway gives it, without the values."""
+    def call(self, method: str, **members) -> dict:
+        """A call to the first member's JSON gateway; keys and values as text or bytes."""
         context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
         context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
-        request = urllib.request.Request(
-            f"https://127.0.0.1:{self.client[0]}/v3/kv/range",
-            b'{"key": "AA==", "range_end": "AA==", "keys_only": true}')
+        body = {name: base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
+                if name in ("key", "range_end", "value") else value
+                for name, value in members.items()}
+        request = urllib.request.Request(f"https://127.0.0.1:{self.client[0]}/v3/{method}",
+                                         json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-            return json.load(answer).get("kvs", [])
+            return json.load(answer)
+
+    def pairs(self) -> list[dict]:
+        """Every pair of the first member, as its JSON gateway gives it, without the values."""
+        return self.call("kv/range", key=b"\0", range_end=b"\0", keys_only=True).get("kvs", [])
+
+    def keys(self, prefix: str) -> list[str]:
+        found = [base64.b64decode(pair["key"]).decode() for pair in self.pairs()]
+        return [key for key in found if key.startswith(prefix)]
 
     def kill(self, i: int):
         self.process[i].kill()
