@@ -221,6 +221,25 @@ class Keys(Case):
         self.assert_error("TagException", "TagResource",
                           {"KeyId": key, "Tags": [{"TagKey": "aws:x", "TagValue": "2"}]})
 
+    def test_tags_are_taken_all_or_none(self):
+        key = self.lab.key(Tags=[{"TagKey": "a", "TagValue": "1"}])
+        good, more = {"TagKey": "b", "TagValue": "2"}, [
+            {"TagKey": f"t{i}", "TagValue": ""} for i in range(50)]
+        keys = len(self.lab.ok("ListKeys", {"Limit": 1000})["Keys"])
+        for tags, error in (([good, {"TagKey": "aws:x", "TagValue": ""}], "TagException"),
+                            ([good, {"TagKey": "x"}], "ValidationException"),
+                            ([good, "x"], "ValidationException"),
+                            ([good, {"TagKey": "é" * 100, "TagValue": ""}], "TagException"),
+                            ("x", "SerializationException")):
+            with self.subTest(tags=str(tags)[:60]):
+                self.assert_error(error, "CreateKey", {"Tags": tags})
+                if isinstance(tags, list):
+                    self.assert_error(error, "TagResource", {"KeyId": key, "Tags": tags})
+        self.assert_error("TagException", "TagResource", {"KeyId": key, "Tags": more})
+        self.assertEqual(self.lab.ok("ListResourceTags", {"KeyId": key})["Tags"],
+                         [{"TagKey": "a", "TagValue": "1"}])
+        self.assertEqual(len(self.lab.ok("ListKeys", {"Limit": 1000})["Keys"]), keys)
+
     def test_lists_come_in_pages(self):
         made = {self.lab.key().rsplit("/", 1)[1] for _ in range(7)}
         found, marker = [], None

@@ -6,7 +6,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from kms_lab import ACCOUNT, HOST, PCRS, USER, Case, Lab, b64, unb64  # noqa: E402
+from kms_lab import ACCOUNT, HOST, PCRS, USER, Case, Lab, b64, sign, unb64  # noqa: E402
 
 class Operations(Case):
     """Faults on demand, the audit record, the database and the command line."""
@@ -59,6 +59,8 @@ class Operations(Case):
 
     def test_the_admin_route_refuses_nonsense(self):
         rows = [("POST", "/rules", {"operation": "Nonsense"}, 400),
+                ("POST", "/rules", {"error": "NonsenseException"}, 400),
+                ("POST", "/rules", {"error": "voucher-spent"}, 400),
                 ("POST", "/rules", {"unknown": 1}, 400), ("POST", "/rules", None, 400),
                 ("POST", "/rules", {"latency_ms": -1}, 400),
                 ("PUT", "/cms", {"shape": "round"}, 400), ("PUT", "/clock", {}, 400),
@@ -100,6 +102,22 @@ class Operations(Case):
         self.assertNotIn(b64(b"secret"), json.dumps(refused))
         self.assertEqual((unsigned["errorCode"], unsigned["userIdentity"]),
                          ("MissingAuthenticationTokenException", {"type": "Unknown"}))
+
+    def test_a_request_that_is_not_text_is_recorded_too(self):
+        self.lab.ok("ListKeys")
+        before = self.lab.audit()[-1]["sequence"]
+        for agent, target in (("\xff\xfe" + "a" * 5000, "TrentService.Decrypt"),
+                              ("plain", "TrentService.\xe9")):
+            self.lab.raw({"content-type": "application/x-amz-json-1.1", "host": HOST,
+                          "user-agent": agent, "x-amz-target": target}, b"{}")
+        first, second = self.lab.audit(before)
+        self.assertEqual(first["userAgent"], "??" + "a" * 1022)
+        self.assertEqual(second["eventName"], "?")
+        # As large as a request may be: the list is still read.
+        text = "\\u0001" * 174700
+        body = ('{"Description":"%s"}' % text).encode()
+        self.lab.raw(sign(self.lab.credentials, HOST, "CreateKey", body), body)
+        self.assertEqual(len(self.lab.audit(before)), 3)
 
     def test_reveal_opens_without_asking_anyone(self):
         made = self.lab.ok("GenerateDataKey", {"KeyId": self.lab.key(), "NumberOfBytes": 32,

@@ -268,6 +268,40 @@ class Policies(Case):
         self.assertEqual(self.attempt(key, context={"Purpose": "a"}, credentials=grantee),
                          "AccessDeniedException")
 
+    def test_constraints_leave_operations_without_a_context_alone(self):
+        arn = f"arn:aws:iam::{ACCOUNT}:user/describer"
+        grantee = self.lab.principal(arn, policy={"Version": "2012-10-17", "Statement": []})
+        key = self.lab.key()
+        request = {"KeyId": key, "GranteePrincipal": arn,
+                   "Operations": ["DescribeKey", "GenerateDataKey", "RetireGrant"],
+                   "Constraints": {"EncryptionContextEquals": {"PURPOSE": "a"}}}
+        grant = self.lab.ok("CreateGrant", request)
+        self.assertEqual(self.lab.call("DescribeKey", {"KeyId": key}, grantee)[0], 200)
+        # The names of a constraint are compared in either case, the values are not.
+        for context, expected in (({"Purpose": "a"}, "ok"),
+                                  ({"Purpose": "A"}, "AccessDeniedException")):
+            self.assertEqual(self.attempt(key, context=context, credentials=grantee), expected)
+        for by in ({"GrantId": grant["GrantId"]},
+                   {"GrantId": grant["GrantId"], "GrantToken": grant["GrantToken"]}):
+            self.assert_error("ValidationException", "RetireGrant", by, grantee)
+        self.assert_error("NotFoundException", "RetireGrant",
+                          {"GrantId": grant["GrantId"], "KeyId": self.lab.key()}, grantee)
+        self.assertEqual(self.lab.call("RetireGrant", {"GrantId": grant["GrantId"], "KeyId": key},
+                                       grantee)[0], 200)
+
+    def test_constraints_that_are_none_make_no_grant(self):
+        key = self.lab.key()
+        request = {"KeyId": key, "GranteePrincipal": USER, "Operations": ["Decrypt"]}
+        nine = {str(i): "x" for i in range(9)}
+        for constraints, error in (("x", "SerializationException"), ([], "SerializationException"),
+                                   ({"EncryptionContextEquals": "x"}, "SerializationException"),
+                                   ({"EncryptionContextEquals": {}}, "ValidationException"),
+                                   ({"EncryptionContextSubset": nine}, "ValidationException"),
+                                   ({"SourceArn": "x"}, "ValidationException")):
+            with self.subTest(constraints=constraints):
+                self.assert_error(error, "CreateGrant", {**request, "Constraints": constraints})
+        self.assertEqual(self.lab.ok("ListGrants", {"KeyId": key})["Grants"], [])
+
     def test_a_grant_for_an_exact_context(self):
         grantee = self.lab.principal(f"arn:aws:iam::{ACCOUNT}:user/exact", policy={
             "Version": "2012-10-17", "Statement": []})

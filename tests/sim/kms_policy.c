@@ -262,6 +262,11 @@ static void refuses_policies_that_it_cannot_evaluate(void **state)
         {WHEN("'ForSomeValues:StringEquals':{'aws:TagKeys':'x'}"), "ForSomeValues"},
         {WHEN("'NullIfExists':{'aws:TagKeys':'true'}"), "NullIfExists"},
         {WHEN("'StringEquals':{}"), "object"},
+        {WHEN("'StringEquals':{'kms:CallerAccount':[]}"), "none"},
+        {WHEN("'Null':{'kms:EncryptionContextKeys':[]}"), "none"},
+        {WHEN("'Null':{'kms:EncryptionContextKeys':'perhaps'}"), "true or false"},
+        {WHEN("'Bool':{'aws:SecureTransport':['true','1']}"), "true or false"},
+        {WHEN("'StringEquals':{'kms:RecipientAttestation:PCR01':'x'}"), "PCR01"},
         {WHEN("'StringEquals':{'kms:CallerAccount':null}"), "null"},
         {WHEN("'StringEquals':{'kms:CallerAccount':'${aws:username}'}"), "variables"},
     };

@@ -52,6 +52,11 @@ class Signatures(Case):
             with self.subTest(name=name):
                 self.assertEqual(self.error_of(headers, body), (400, name))
 
+    def test_no_header_escapes_by_being_one_too_many(self):
+        padding = {f"a-{i:02}": "x" for i in range(70)}
+        status, _, answer = self.lab.raw({**padding, **self.headers(), "x-amz-other": "x"}, b"{}")
+        self.assertEqual((status, answer), (431, None))
+
     def test_dates_beyond_five_minutes(self):
         now = datetime.datetime.now(datetime.timezone.utc)
         for minutes, expected in ((-4, 200), (4, 200), (-6, 400), (6, 400)):

@@ -8,6 +8,8 @@
 #include <base/time.h>
 
 #define RECORDS_MAX 100000
+/* A record holds most of a request's body, and little else. */
+#define RECORD_MAX ((size_t)CLV_REQUEST_BODY_MAX * 2)
 
 /* Parameters that CloudTrail leaves out: content, and the document that `recipient` sums up. */
 static bool left_out(const char *name)
@@ -69,20 +71,21 @@ static json_t *event_of(const clv_audit_note *note)
     clv_time_text(call->now_ms, time);
     bool reads = call->operation != NULL && (call->operation->flags & CLV_OP_READS) != 0;
     json_t *event = json_pack(
-        "{s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:n, s:s, s:s, s:b, s:o, s:s, s:b, s:s}",
+        "{s:s, s:o, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:n, s:s, s:s, s:b, s:o, s:s, s:b, s:s}",
         "eventVersion", "1.08", "userIdentity", user_identity(&call->caller), "eventTime", time,
-        "eventSource", "kms.amazonaws.com", "eventName", note->event_name, "awsRegion",
-        call->server->region, "sourceIPAddress", note->source_ip, "userAgent", note->user_agent,
-        "requestParameters", request_parameters(call), "responseElements", "requestID",
-        call->request_id, "eventID", event_id, "readOnly", reads, "resources", resources(call),
-        "eventType", "AwsApiCall", "managementEvent", 1, "eventCategory", "Management");
+        "eventSource", "kms.amazonaws.com", "eventName", clv_lossy_text(note->event_name),
+        "awsRegion", call->server->region, "sourceIPAddress", note->source_ip, "userAgent",
+        clv_lossy_text(note->user_agent), "requestParameters", request_parameters(call),
+        "responseElements", "requestID", call->request_id, "eventID", event_id, "readOnly", reads,
+        "resources", resources(call), "eventType", "AwsApiCall", "managementEvent", 1,
+        "eventCategory", "Management");
     json_t *recipient = clv_recipient_audit(&call->recipient);
     if (recipient != NULL)
         json_object_set_new(event, "additionalEventData",
                             json_pack("{s:o}", "recipient", recipient));
     if (note->error_code != NULL) {
         json_object_set_new(event, "errorCode", json_string(note->error_code));
-        json_object_set_new(event, "errorMessage", json_string(note->error_message));
+        json_object_set_new(event, "errorMessage", clv_lossy_text(note->error_message));
     }
     return event;
 }
@@ -110,8 +113,7 @@ clv_status clv_audit_read(clv_db *db, int64_t after, json_t **out, clv_error *er
     CLV_TRY(clv_rows_next(&rows, &more, err));
     while (more) {
         clv_auto(clv_json) event = NULL;
-        CLV_TRY(clv_json_parse(clv_bytes_of(clv_rows_text(&rows, 1)), CLV_REQUEST_BODY_MAX, &event,
-                               err));
+        CLV_TRY(clv_json_parse(clv_bytes_of(clv_rows_text(&rows, 1)), RECORD_MAX, &event, err));
         json_object_set_new(event, "sequence", json_integer(clv_rows_integer(&rows, 0)));
         json_array_append(list, event);
         CLV_TRY(clv_rows_next(&rows, &more, err));

@@ -119,6 +119,10 @@ CLV_NODISCARD clv_status clv_answer_blob(clv_call *call, const char *name, clv_b
 /* A secret: base64 under its name, or, for a recipient, CiphertextForRecipient in its place. */
 CLV_NODISCARD clv_status clv_answer_secret(clv_call *call, const char *name, clv_bytes value,
                                            clv_error *err);
+/* A text that came from outside or was cut: what is not UTF-8 is shown as '?', and at most
+ * CLV_LOSSY_MAX bytes are kept. */
+#define CLV_LOSSY_MAX 1024
+json_t *clv_lossy_text(const char *text);
 /* KMS's timestamps: seconds since 1970 with a fraction. */
 json_t *clv_timestamp(uint64_t ms);
 

@@ -68,7 +68,7 @@ static json_t *error_body(clv_status code, const char *sentence)
                   code == CLV_KMS_SERIALIZATION;
     if (!silent)
         json_object_set_new(body, code == CLV_KMS_ACCESS_DENIED ? "Message" : "message",
-                            json_string(sentence));
+                            clv_lossy_text(sentence));
     return body;
 }
 

@@ -44,6 +44,8 @@ static clv_status read_texts(clv_json_reader *r, clv_fault *out, clv_error *err)
     CLV_TRY(clv_json_text(r, "message", &message, err));
     if (operation != NULL && strcmp(operation, "*") != 0 && clv_kms_operation_of(operation) == NULL)
         return clv_fail(err, CLV_JSON_VALUE, "operation: \"%.64s\" is not an operation", operation);
+    if (error != NULL && clv_status_exit(clv_status_of_slug(error)) != CLV_EXIT_KMS)
+        return clv_fail(err, CLV_JSON_VALUE, "error: \"%.64s\" is not an error of KMS", error);
     snprintf(out->operation, sizeof out->operation, "%s", operation != NULL ? operation : "*");
     snprintf(out->error, sizeof out->error, "%s", error != NULL ? error : "");
     snprintf(out->message, sizeof out->message, "%s", message != NULL ? message : "");

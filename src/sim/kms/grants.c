@@ -1,5 +1,7 @@
 #include <sim/kms/grants.h>
 
+#include <strings.h>
+
 #include <base/json.h>
 
 bool clv_grant_names_operation(const json_t *grant, const char *operation)
@@ -12,20 +14,39 @@ bool clv_grant_names_operation(const json_t *grant, const char *operation)
     return false;
 }
 
+/* KMS API reference, GrantConstraints: keys are compared in either case, values are not. */
+static bool has_pair(const json_t *context, const char *key, const json_t *value)
+{
+    json_t *object = (json_t *)context;
+    for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
+        if (strcasecmp(json_object_iter_key(i), key) == 0 &&
+            json_equal(json_object_iter_value(i), (json_t *)value))
+            return true;
+    }
+    return false;
+}
+
 /* Every pair of `part` is in `whole`. */
 static bool has_pairs(const json_t *whole, const json_t *part)
 {
     json_t *object = (json_t *)part;
     for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
-        const json_t *value = json_object_get(whole, json_object_iter_key(i));
-        if (value == NULL || !json_equal((json_t *)value, json_object_iter_value(i)))
+        if (!has_pair(whole, json_object_iter_key(i), json_object_iter_value(i)))
             return false;
     }
     return true;
 }
 
-static bool constraints_hold(const json_t *grant, const json_t *context)
+/* Operations that a grant can name and that have no encryption context: constraints leave them. */
+static bool has_no_context(const char *operation)
 {
+    return strcmp(operation, "DescribeKey") == 0 || strcmp(operation, "RetireGrant") == 0;
+}
+
+static bool constraints_hold(const json_t *grant, const char *operation, const json_t *context)
+{
+    if (has_no_context(operation))
+        return true;
     const json_t *constraints = json_object_get(grant, "Constraints");
     const json_t *subset = json_object_get(constraints, "EncryptionContextSubset");
     const json_t *equal = json_object_get(constraints, "EncryptionContextEquals");
@@ -48,7 +69,8 @@ clv_status clv_grants_allow(clv_call *call, const clv_key *key, const char *oper
     while (more && !*allowed) {
         clv_auto(clv_json) grant = NULL;
         CLV_TRY(clv_json_parse(clv_bytes_of(clv_rows_text(&rows, 0)), CLV_POLICY_MAX, &grant, err));
-        *allowed = clv_grant_names_operation(grant, operation) && constraints_hold(grant, context);
+        *allowed = clv_grant_names_operation(grant, operation) &&
+                   constraints_hold(grant, operation, context);
         CLV_TRY(clv_rows_next(&rows, &more, err));
     }
     return CLV_OK;

@@ -197,7 +197,8 @@ static bool known_key(const char *name)
         if (has_suffix_name(KEYS[i]) && *rest != '\0')
             return true;
         if (is_register_key(KEYS[i]) && strspn(rest, "0123456789") == strlen(rest) &&
-            strlen(rest) >= 1 && strlen(rest) <= 2 && atoi(rest) < 32)
+            strlen(rest) >= 1 && strlen(rest) <= 2 && atoi(rest) < 32 &&
+            (rest[0] != '0' || rest[1] == '\0'))
             return true;
         if (!is_register_key(KEYS[i]) && *rest == '\0')
             return true;
@@ -224,15 +225,29 @@ static const char *value_text(const json_t *value, size_t i, char number_text[32
     return number_text;
 }
 
-static clv_status check_values(const char *key, const json_t *value, clv_error *err)
+/* Null and Bool have two values. */
+static bool two_valued(const condition_operator *op)
+{
+    return op->row->compare == NULL || strcmp(op->row->name, "Bool") == 0;
+}
+
+static clv_status check_values(const condition_operator *op, const char *key, const json_t *value,
+                               clv_error *err)
 {
     char number_text[32];
+    if (value_count(value) == 0)
+        return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
+                        "Condition \"%.128s\": expected one text or more, found none", key);
     for (size_t i = 0; i < value_count(value); i++) {
         const char *text = value_text(value, i, number_text);
         if (text == NULL)
             return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
                             "Condition \"%.128s\": expected texts, found %s", key,
                             json_is_null(value) ? "null" : "something else");
+        if (two_valued(op) && strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
+            return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
+                            "Condition \"%.128s\": expected true or false, found \"%.32s\"", key,
+                            text);
         if (strstr(text, "${") != NULL)
             return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
                             "Condition \"%.128s\": policy variables (${…}) are not evaluated here",
@@ -241,7 +256,8 @@ static clv_status check_values(const char *key, const json_t *value, clv_error *
     return CLV_OK;
 }
 
-static clv_status check_keys(const json_t *keys, const char *name, clv_error *err)
+static clv_status check_keys(const condition_operator *op, const json_t *keys, const char *name,
+                             clv_error *err)
 {
     if (!json_is_object(keys) || json_object_size(keys) == 0)
         return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
@@ -258,7 +274,7 @@ static clv_status check_keys(const json_t *keys, const char *name, clv_error *er
                             "Condition key \"%.128s\" is not evaluated here: docs/kms.md lists "
                             "those that are",
                             key);
-        CLV_TRY(check_values(key, json_object_iter_value(i), err));
+        CLV_TRY(check_values(op, key, json_object_iter_value(i), err));
     }
     return CLV_OK;
 }
@@ -275,7 +291,7 @@ clv_status clv_condition_check(const json_t *condition, clv_error *err)
             return clv_fail(err, CLV_KMS_MALFORMED_POLICY,
                             "Condition operator \"%.64s\" is not known or not evaluated here",
                             name);
-        CLV_TRY(check_keys(json_object_iter_value(i), name, err));
+        CLV_TRY(check_keys(&op, json_object_iter_value(i), name, err));
     }
     return CLV_OK;
 }

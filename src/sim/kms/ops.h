@@ -53,6 +53,9 @@ clv_status clv_op_verify_mac(clv_call *call, clv_error *err);
 CLV_NODISCARD clv_status clv_param_key_id(clv_call *call, const char **out, clv_error *err);
 
 /* Tags as the API carries them: [{"TagKey", "TagValue"}], into the table and the conditions. */
+/* A list of tags, or NULL, before any of it is stored. */
+CLV_NODISCARD clv_status clv_tags_check(const json_t *tags, clv_error *err);
+/* All of them or none: TagException when the key would have too many. */
 CLV_NODISCARD clv_status clv_tags_add(clv_call *call, const char *key_id, const json_t *tags,
                                       clv_error *err);
 CLV_NODISCARD clv_status clv_tags_condition(clv_call *call, const json_t *tags, clv_error *err);

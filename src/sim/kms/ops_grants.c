@@ -13,6 +13,8 @@
 #define GRANT_NAME_MAX 256
 #define ID_SIZE        65 /* 32 bytes as hex, and a NUL */
 #define TOKEN_MAX      8192
+/* KMS API reference, CreateGrant: Constraints */
+#define CONSTRAINT_PAIRS_MAX 8
 
 static const char *const OPERATIONS[] = {
     "CreateGrant",
@@ -86,12 +88,21 @@ static clv_status read_constraints(clv_call *call, const json_t **out, clv_error
     static const char *const kinds[] = {"EncryptionContextEquals", "EncryptionContextSubset"};
     size_t known = 0;
     *out = json_object_get(call->parameters, "Constraints");
+    if (json_is_null(*out))
+        *out = NULL;
+    if (*out != NULL && !json_is_object(*out))
+        return clv_fail(err, CLV_KMS_SERIALIZATION, "constraints: expected an object, found %s",
+                        clv_json_type_name(*out));
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         const json_t *pairs = json_object_get(*out, kinds[i]);
         if (pairs == NULL)
             continue;
         if (!is_map(pairs))
             return clv_fail(err, CLV_KMS_SERIALIZATION, "constraints.%s: expected texts", kinds[i]);
+        if (json_object_size(pairs) == 0 || json_object_size(pairs) > CONSTRAINT_PAIRS_MAX)
+            return clv_fail(err, CLV_KMS_VALIDATION,
+                            "Grant constraint %s must have 1 to %d encryption context pairs.",
+                            kinds[i], CONSTRAINT_PAIRS_MAX);
         CLV_TRY(clv_call_condition(call, "kms:GrantConstraintType", kinds[i], err));
         known++;
     }
@@ -315,15 +326,21 @@ static clv_status find_retirable(clv_call *call, const char *column, const char 
 
 clv_status clv_op_retire_grant(clv_call *call, clv_error *err)
 {
-    const char *token, *id;
+    clv_auto(clv_key) key = CLV_KEY_INIT;
+    const char *token, *id, *key_id;
     retirable grant = {.allowed = false};
     CLV_TRY(clv_param_text(call, "GrantToken", TOKEN_MAX, &token, err));
     CLV_TRY(clv_param_text(call, "GrantId", 128, &id, err));
-    if ((token == NULL) == (id == NULL))
+    CLV_TRY(clv_param_text(call, "KeyId", CLV_KEY_ID_MAX, &key_id, err));
+    if ((token == NULL) == (id == NULL) || (id != NULL && key_id == NULL))
         return clv_fail(err, CLV_KMS_VALIDATION,
                         "Specify either the grant token, or the key and the grant ID.");
     CLV_TRY(find_retirable(call, token != NULL ? "token" : "id", token != NULL ? token : id, &grant,
                            err));
+    if (key_id != NULL)
+        CLV_TRY(clv_call_find_key(call, key_id, &key, err));
+    if (key_id != NULL && strcmp(key.id, grant.key_id) != 0)
+        return clv_fail(err, CLV_KMS_NOT_FOUND, "Grant ID %s not found", grant.id);
     if (!grant.allowed)
         return clv_fail(err, CLV_KMS_ACCESS_DENIED,
                         "User: %s is not authorized to perform: kms:RetireGrant on this grant",

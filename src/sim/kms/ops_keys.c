@@ -122,25 +122,62 @@ static clv_status answer_metadata(clv_call *call, const clv_key *key, clv_error 
     return CLV_OK;
 }
 
-static clv_status add_tag(clv_call *call, const char *key_id, const json_t *tag, clv_error *err)
+static clv_status check_tag(const json_t *tag, clv_error *err)
 {
     const char *name = json_string_value(json_object_get(tag, "TagKey"));
     const char *value = json_string_value(json_object_get(tag, "TagValue"));
     if (name == NULL || value == NULL)
         return clv_param_refuse(err, "tags.member.tagKey", NULL, "Member must not be null");
-    if (strncmp(name, "aws:", 4) == 0 || strlen(name) > 128 || strlen(value) > 256)
+    if (name[0] == '\0' || strncmp(name, "aws:", 4) == 0 || strlen(name) > 128 ||
+        strlen(value) > 256)
         return clv_fail(err, CLV_KMS_TAG, "Invalid tag: %.128s", name);
-    return clv_db_run(call->server->db, NULL, err, "INSERT OR REPLACE INTO tags VALUES (?,?,?)",
-                      "ttt", key_id, name, value);
+    return CLV_OK;
+}
+
+static clv_status too_many_tags(clv_error *err)
+{
+    return clv_fail(err, CLV_KMS_TAG, "Too many tags: at most %d", TAGS_MAX);
+}
+
+clv_status clv_tags_check(const json_t *tags, clv_error *err)
+{
+    if (tags != NULL && !json_is_array(tags))
+        return clv_fail(err, CLV_KMS_SERIALIZATION, "tags: expected a list, found %s",
+                        clv_json_type_name(tags));
+    if (json_array_size(tags) > TAGS_MAX)
+        return too_many_tags(err);
+    for (size_t i = 0; i < json_array_size(tags); i++)
+        CLV_TRY(check_tag(json_array_get(tags, i), err));
+    return CLV_OK;
+}
+
+static clv_status count_tags(clv_call *call, const char *key_id, int64_t *out, clv_error *err)
+{
+    clv_auto(clv_rows) rows = CLV_ROWS_INIT;
+    bool found;
+    CLV_TRY(clv_db_query(call->server->db, &rows, err, "SELECT count(*) FROM tags WHERE key_id = ?",
+                         "t", key_id));
+    CLV_TRY(clv_rows_next(&rows, &found, err));
+    *out = found ? clv_rows_integer(&rows, 0) : 0;
+    return CLV_OK;
 }
 
 clv_status clv_tags_add(clv_call *call, const char *key_id, const json_t *tags, clv_error *err)
 {
-    if (json_array_size(tags) > TAGS_MAX)
-        return clv_fail(err, CLV_KMS_TAG, "Too many tags: at most %d", TAGS_MAX);
-    for (size_t i = 0; i < json_array_size(tags); i++)
-        CLV_TRY(add_tag(call, key_id, json_array_get(tags, i), err));
-    return CLV_OK;
+    clv_auto(clv_transaction) transaction = {NULL};
+    int64_t count;
+    CLV_TRY(clv_db_begin(call->server->db, &transaction, err));
+    for (size_t i = 0; i < json_array_size(tags); i++) {
+        const json_t *tag = json_array_get(tags, i);
+        CLV_TRY(clv_db_run(call->server->db, NULL, err,
+                           "INSERT OR REPLACE INTO tags VALUES (?,?,?)", "ttt", key_id,
+                           json_string_value(json_object_get(tag, "TagKey")),
+                           json_string_value(json_object_get(tag, "TagValue"))));
+    }
+    CLV_TRY(count_tags(call, key_id, &count, err));
+    if (count > TAGS_MAX)
+        return too_many_tags(err);
+    return clv_transaction_commit(&transaction, err);
 }
 
 clv_status clv_tags_condition(clv_call *call, const json_t *tags, clv_error *err)
@@ -169,6 +206,8 @@ clv_status clv_op_create_key(clv_call *call, clv_error *err)
     CLV_TRY(clv_call_condition(call, "kms:MultiRegion", "false", err));
     CLV_TRY(clv_param_text(call, "Description", DESCRIPTION_MAX, &description, err));
     const json_t *tags = json_object_get(call->parameters, "Tags");
+    tags = json_is_null(tags) ? NULL : tags;
+    CLV_TRY(clv_tags_check(tags, err));
     CLV_TRY(clv_tags_condition(call, tags, err));
     CLV_TRY(clv_call_authorise(call, err));
 

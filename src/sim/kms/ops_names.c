@@ -158,6 +158,7 @@ clv_status clv_op_tag_resource(clv_call *call, clv_error *err)
     const json_t *tags = json_object_get(call->parameters, "Tags");
     if (!json_is_array(tags))
         return clv_param_refuse(err, "Tags", NULL, "Member must not be null");
+    CLV_TRY(clv_tags_check(tags, err));
     CLV_TRY(clv_tags_condition(call, tags, err));
     CLV_TRY(tagged_key(call, false, &key, err));
     return clv_tags_add(call, key.id, tags, err);

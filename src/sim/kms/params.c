@@ -185,6 +185,17 @@ clv_status clv_answer_secret(clv_call *call, const char *name, clv_bytes value, 
     return clv_answer_blob(call, "CiphertextForRecipient", clv_buf_bytes(&cms), err);
 }
 
+json_t *clv_lossy_text(const char *text)
+{
+    char copy[CLV_LOSSY_MAX + 1];
+    snprintf(copy, sizeof copy, "%s", text);
+    if (!clv_utf8_valid(clv_bytes_of(copy))) {
+        for (char *c = copy; *c != '\0'; c++)
+            *c = (unsigned char)*c < 0x80 ? *c : '?';
+    }
+    return json_string(copy);
+}
+
 json_t *clv_timestamp(uint64_t ms)
 {
     return json_real((double)ms / 1000.0);

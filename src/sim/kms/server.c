@@ -102,9 +102,12 @@ static enum MHD_Result finish(struct MHD_Connection *connection, clv_listener *l
         .method = method, .target = e->target, .body = clv_buf_bytes(&e->body)};
     clv_auto(clv_reply) reply = CLV_REPLY_INIT;
     char source[NI_MAXHOST];
-    MHD_get_connection_values(connection, MHD_HEADER_KIND, note_header, &request);
+    int headers = MHD_get_connection_values(connection, MHD_HEADER_KIND, note_header, &request);
     source_of(connection, source);
-    if (e->too_large)
+    /* A header that is left out would be one that no signature has to cover. */
+    if (headers < 0 || (size_t)headers > CLV_HEADERS_MAX)
+        reply.status = MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+    else if (e->too_large)
         reply.status = MHD_HTTP_CONTENT_TOO_LARGE;
     else
         listener->options.handle(listener->options.with, &request, source, &reply);
