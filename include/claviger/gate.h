@@ -43,6 +43,14 @@ CLV_NODISCARD clv_status clv_gate_open(clv_nsm *nsm, const clv_policy *policy, c
                                        clv_gate **out, clv_error *err);
 void clv_gate_free(clv_gate **gate);
 
+/*
+ * Whether this enclave is still what it must be: a new document of itself against a baseline of
+ * now, whose signature is verified as at the start. The identity of the start stays in force
+ * whatever this returns; CLV_BASELINE_REVOKED says that it should not.
+ */
+CLV_NODISCARD clv_status clv_gate_review(clv_gate *gate, clv_bytes baseline,
+                                         clv_bytes baseline_signature, clv_error *err);
+
 /* What this enclave proved to be. Valid as long as the gate. */
 const clv_identity *clv_gate_identity(const clv_gate *gate);
 const clv_policy *clv_gate_policy(const clv_gate *gate);

@@ -56,6 +56,22 @@ void clv_kms_set_credentials(clv_kms *kms, clv_credentials *credentials);
 /* 0 when there are none; UINT64_MAX when they never expire. */
 uint64_t clv_kms_credentials_expire_ms(clv_kms *kms);
 
+/* Close the connections that wait for a next call; those in use end with it. */
+void clv_kms_reconnect(clv_kms *kms);
+
+/* How KMS has been since the client was opened. */
+typedef struct clv_kms_health {
+    uint64_t calls, failures; /* requests that were sent or tried to be, and what failed of them */
+    unsigned failures_in_a_row; /* without a usable answer */
+    uint64_t open_for_ms;       /* the circuit: how long calls still fail at once; 0: closed */
+    uint64_t failed_ms;         /* monotonic, of the last failure; 0: there was none */
+    clv_status failure;         /* its code, and what KMS named it, if KMS answered */
+    int http_status;
+    char type[96];
+    char request_id[64];
+} clv_kms_health;
+void clv_kms_read_health(clv_kms *kms, clv_kms_health *out);
+
 /* An error KMS itself answered, or what stood in its way. */
 typedef struct clv_kms_failure {
     int http_status;   /* 0: no answer came */

@@ -44,6 +44,7 @@ extern const clv_command clv_command_measure;
 extern const clv_command clv_command_policy;
 extern const clv_command clv_command_reseal;
 extern const clv_command clv_command_seal;
+extern const clv_command clv_command_status;
 extern const clv_command clv_command_store;
 extern const clv_command clv_command_unseal;
 extern const clv_command clv_command_verify;

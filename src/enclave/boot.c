@@ -130,7 +130,9 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_opener
                     clv_error *err)
 {
     *enclave = (clv_enclave){.nsm = NULL};
+    enclave->started_ms = clv_monotonic_ms();
     clv_clock_init(&enclave->clock);
+    clv_review_init(&enclave->review);
     clv_agents_init(&enclave->agents, options->agent_rate);
     clv_executables_init(&enclave->executables, opener);
     clv_roots_init(&enclave->roots);
@@ -162,5 +164,6 @@ void clv_enclave_drop(clv_enclave *enclave)
     clv_roots_drop(&enclave->roots);
     clv_executables_drop(&enclave->executables);
     clv_agents_drop(&enclave->agents);
+    clv_review_drop(&enclave->review);
     clv_clock_drop(&enclave->clock);
 }

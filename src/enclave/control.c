@@ -1,6 +1,7 @@
 #include <enclave/control.h>
 
 #include <base/log.h>
+#include <enclave/overview.h>
 
 static json_t *base64_json(clv_bytes bytes)
 {
@@ -37,17 +38,17 @@ static clv_status status_of(clv_enclave *enclave, const clv_message *call, clv_m
                             clv_error *err)
 {
     (void)call;
-    clv_error problem = {.code = CLV_OK};
-    bool ready = clv_enclave_ready(enclave, &problem) == CLV_OK;
-    clv_gate_metrics gate;
-    clv_gate_read_metrics(enclave->gate, &gate);
-    json_t *counters =
-        json_pack("{s:I, s:I, s:I, s:I}", "connections", (json_int_t)enclave->metrics.connections,
-                  "denied", (json_int_t)enclave->metrics.denied, "vouched",
-                  (json_int_t)gate.vouched, "refused", (json_int_t)gate.refused);
-    answer->json =
-        json_pack("{s:o, s:b, s:s*, s:o}", "identity", clv_identity_json(enclave), "ready", ready,
-                  "problem", ready ? NULL : problem.text, "counters", counters);
+    answer->json = clv_overview_json(enclave);
+    return answer->json != NULL ? CLV_OK : clv_fail(err, CLV_NO_MEMORY, "no memory for the answer");
+}
+
+/* What it renews, the parent gives; what it finds is the enclave's to judge. */
+static clv_status reload(clv_enclave *enclave, const clv_message *call, clv_message *answer,
+                         clv_error *err)
+{
+    (void)call;
+    CLV_TRY(clv_reload(enclave, err));
+    answer->json = json_object();
     return answer->json != NULL ? CLV_OK : clv_fail(err, CLV_NO_MEMORY, "no memory for the answer");
 }
 
@@ -59,6 +60,7 @@ static const struct {
 } op_table[] = {
     {"setup", true, setup},
     {"status", false, status_of},
+    {"reload", false, reload},
 };
 
 static clv_status dispatch(clv_enclave *enclave, const clv_message *call, clv_message *answer,
@@ -77,7 +79,8 @@ static clv_status dispatch(clv_enclave *enclave, const clv_message *call, clv_me
                             call->data.n);
         return op_table[i].answer(enclave, call, answer, err);
     }
-    return clv_fail(err, CLV_REQUEST_FORMAT, "op: expected setup or status, found \"%.40s\"", op);
+    return clv_fail(err, CLV_REQUEST_FORMAT,
+                    "op: expected setup, status or reload, found \"%.40s\"", op);
 }
 
 clv_status clv_control_answer(void *with, const clv_message *call, clv_message *answer,

@@ -1,6 +1,6 @@
 /*
- * The parent's calls to the enclave (docs/protocol.md, "Control"): key setup and status. The
- * parent may start an operation that the policy allows; it never receives a key.
+ * The parent's calls to the enclave (docs/protocol.md, "Control"): key setup, status and reload.
+ * The parent may start an operation that the policy allows; it never receives a key.
  */
 #ifndef CLV_ENCLAVE_CONTROL_H
 #define CLV_ENCLAVE_CONTROL_H

@@ -12,6 +12,7 @@
 #include <enclave/keeper.h>
 #include <enclave/metrics.h>
 #include <enclave/options.h>
+#include <enclave/reload.h>
 #include <enclave/roots.h>
 #include <enclave/services.h>
 #include <vault/vault.h>
@@ -30,6 +31,8 @@ typedef struct clv_enclave {
     clv_executables executables;
     clv_roots roots;
     clv_evidence evidence;
+    clv_review review;
+    uint64_t started_ms;   /* monotonic */
     const char *front_key; /* the key of the front ends; NULL: the policy's only one */
 } clv_enclave;
 

@@ -7,6 +7,7 @@
 
 #include <base/file.h>
 #include <base/log.h>
+#include <base/supervisor.h>
 #include <enclave/api.h>
 #include <enclave/boot.h>
 #include <enclave/control.h>
@@ -14,7 +15,7 @@
 /* The parent makes few calls at a time; a slow one costs one slot. What it may send is small, so
  * that all of them together cannot fill the enclave's memory. */
 static const clv_server_limits control_limits = {
-    .connections = 16, .idle_ms = 30000, .data_max = CLV_CALL_MAX};
+    .connections = 16, .idle_ms = 30000, .data_max = 2 * CLV_FRAME_MAX};
 
 /* The agents' doors: the option that names each, and what is spoken there. */
 #define DOORS 3
@@ -38,7 +39,7 @@ typedef struct listeners {
 static void listeners_drop(listeners *l)
 {
     for (size_t i = 0; i < DOORS; i++) {
-        if (l->door[i].at.length > 0)
+        if (l->door[i].at.length > 0 && !clv_inherited(&l->door[i].at))
             unlink(((const struct sockaddr_un *)&l->door[i].at.sa)->sun_path);
         clv_api_free(&l->door[i].api);
         clv_fd_drop(&l->door[i].fd);
@@ -102,11 +103,13 @@ static clv_status say_ready(const clv_options *options, const listeners *l, clv_
 }
 
 /* Blocked before the first thread starts, so that only this thread takes them. */
-static void block_stop_signals(sigset_t *set)
+static void block_signals(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -137,11 +140,45 @@ static clv_status enter_sandbox(const clv_options *options, clv_error *err)
     return CLV_OK;
 }
 
+static void reload(clv_enclave *enclave)
+{
+    clv_notify_reloading();
+    clv_status logged = clv_reload(enclave, NULL);
+    (void)logged;
+    clv_notify_ready();
+}
+
+/* Until one of them says to stop. The log's level is turned from inside the enclave alone: the
+ * parent must not be able to silence it. */
+static void serve_signals(clv_enclave *enclave, const clv_options *options, const sigset_t *signals)
+{
+    bool debug = false;
+    for (int which = 0; sigwait(signals, &which) == 0;) {
+        if (which == SIGHUP) {
+            reload(enclave);
+        } else if (which == SIGUSR1) {
+            debug = !debug;
+            clv_log_set_level(debug ? CLV_LOG_DEBUG : options->log_level);
+        } else {
+            return;
+        }
+    }
+}
+
+/* A daemon whose release was revoked ends with that as its error. */
+static clv_status still_allowed(clv_enclave *enclave, clv_error *err)
+{
+    uint64_t checked_ms;
+    clv_error found;
+    clv_review_read(&enclave->review, &checked_ms, &found);
+    return found.code == CLV_BASELINE_REVOKED ? clv_fail(err, found.code, "%s", found.text)
+                                              : CLV_OK;
+}
+
 static clv_status run(const clv_options *options, clv_error *err)
 {
-    sigset_t stop;
-    int which;
-    block_stop_signals(&stop);
+    sigset_t signals;
+    block_signals(&signals);
     clv_auto(clv_opener) opener;
     clv_status status = clv_opener_start(&options->user, &opener, err);
     if (status != CLV_OK)
@@ -153,13 +190,16 @@ static clv_status run(const clv_options *options, clv_error *err)
         return status;
     clv_auto(listeners) doors = LISTENERS_INIT;
     CLV_TRY(bind_doors(options, &doors, err));
+    CLV_TRY(clv_inherited_all_taken(err));
     CLV_TRY(say_ready(options, &doors, err));
     CLV_TRY(enter_sandbox(options, err));
     CLV_TRY(open_doors(&enclave, &doors, err));
-    sigwait(&stop, &which);
+    clv_notify_ready();
+    serve_signals(&enclave, options, &signals);
+    clv_notify("STOPPING=1\nSTATUS=letting requests end");
     clv_log(CLV_LOG_INFO, "stop", NULL, "told to stop");
     atomic_store(&enclave.services.stopping, true);
-    return CLV_OK;
+    return still_allowed(&enclave, err);
 }
 
 int main(int argc, char **argv)
@@ -178,6 +218,6 @@ int main(int argc, char **argv)
         status = run(&options, &err);
     }
     if (status != CLV_OK)
-        fprintf(stderr, "clavigerd: %s (%s)\n", err.text, clv_status_slug(status));
+        clv_log_end("clavigerd", &err);
     return clv_status_exit(status);
 }

@@ -166,6 +166,7 @@ const clv_route clv_routes[] = {
      .audit = true,
      .serve = clv_route_random},
     {.method = "GET", .path = "/v1/identity", .metered = true, .serve = clv_route_identity},
+    {.method = "GET", .path = "/v1/status", .metered = true, .serve = clv_route_status},
     {.method = "GET", .path = "/healthz", .serve = clv_route_healthz},
     {.method = "GET", .path = "/readyz", .serve = clv_route_readyz},
     {.method = "GET", .path = "/metrics", .serve = clv_route_metrics_text},

@@ -32,6 +32,7 @@ clv_status clv_route_dstack_info(clv_request *request, clv_response *response, c
 clv_status clv_route_dstack_version(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_rofl_key(clv_request *request, clv_response *response, clv_error *err);
 
+clv_status clv_route_status(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_identity(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_healthz(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_readyz(clv_request *request, clv_response *response, clv_error *err);

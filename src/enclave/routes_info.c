@@ -43,11 +43,29 @@ static clv_status values_text(clv_enclave *enclave, clv_buf *out, clv_error *err
     clv_gate_metrics gate;
     clv_gate_read_metrics(enclave->gate, &gate);
     bool ready = clv_enclave_ready(enclave, NULL) == CLV_OK;
+    clv_kms_health kms;
+    clv_kms_read_health(enclave->kms, &kms);
+    uint64_t expire = clv_kms_credentials_expire_ms(enclave->kms), checked_ms;
+    clv_error baseline;
+    clv_review_read(&enclave->review, &checked_ms, &baseline);
     const struct {
         const char *name, *type, *help;
         unsigned long value;
     } row[] = {
         {"claviger_ready", "gauge", "Whether a call to KMS could be made now.", ready},
+        {"claviger_baseline_match", "gauge", "Whether the baseline had this image when last seen.",
+         baseline.code == CLV_OK},
+        {"claviger_credentials_expire_seconds", "gauge",
+         "When the credentials expire, in seconds since 1970; 0: never.",
+         expire == UINT64_MAX ? 0 : (unsigned long)(expire / 1000)},
+        {"claviger_kms_calls_total", "counter", "Requests to KMS.", kms.calls},
+        {"claviger_kms_failures_total", "counter", "Requests to KMS that failed.", kms.failures},
+        {"claviger_kms_circuit_open", "gauge", "Whether calls to KMS fail at once.",
+         kms.open_for_ms > 0},
+        {"claviger_states_stored_total", "counter", "States that the parent stored.",
+         enclave->services.stored},
+        {"claviger_state_conflicts_total", "counter",
+         "States that the parent has in another generation.", enclave->services.conflicts},
         {"claviger_connections", "gauge", "Agents' connections that are open.", m->connections},
         {"claviger_connections_turned_away_total", "counter",
          "Connections beyond an agent's share.", m->turned_away},

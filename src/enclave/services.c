@@ -1,5 +1,6 @@
 #include <enclave/services.h>
 
+#include <base/clock.h>
 #include <seal/state.h>
 
 clv_status clv_services_init(clv_services *services, const char *address, int timeout_ms,
@@ -139,15 +140,21 @@ clv_status clv_services_state_put(clv_services *services, const char *name, uint
 {
     clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
     uint64_t stored = 0;
-    CLV_TRY(ask(services, "state.put",
-                json_pack("{s:s, s:s, s:I}", "op", "state.put", "name", name, "generation",
-                          (json_int_t)generation),
-                sealed, &answer, err));
+    clv_status status = ask(services, "state.put",
+                            json_pack("{s:s, s:s, s:I}", "op", "state.put", "name", name,
+                                      "generation", (json_int_t)generation),
+                            sealed, &answer, err);
+    if (status == CLV_STATE_CONFLICT)
+        atomic_fetch_add(&services->conflicts, 1);
+    CLV_TRY(status);
     CLV_TRY(parent_said(read_generation(answer.json, 1, &stored, err), "state.put", err));
     if (stored != generation)
         return clv_fail(err, CLV_FRAME_FORMAT,
                         "the parent's answer to state.put: expected generation %llu, found %llu",
                         (unsigned long long)generation, (unsigned long long)stored);
+    atomic_fetch_add(&services->stored, 1);
+    services->stored_generation = generation;
+    services->stored_at_ms = clv_monotonic_ms();
     return CLV_OK;
 }
 

@@ -17,8 +17,11 @@
 typedef struct clv_services {
     clv_address address;
     int timeout_ms;
-    atomic_ulong calls, failures; /* metrics */
-    atomic_bool stopping;         /* the daemon ends: calls that wait are not repeated */
+    atomic_ulong calls, failures;    /* metrics */
+    atomic_ulong stored, conflicts;  /* states that the parent stored, or has otherwise */
+    atomic_ullong stored_generation; /* of the state that was stored last; 0: none yet */
+    atomic_ullong stored_at_ms;      /* monotonic */
+    atomic_bool stopping;            /* the daemon ends: calls that wait are not repeated */
 } clv_services;
 
 CLV_NODISCARD clv_status clv_services_init(clv_services *services, const char *address,

@@ -60,6 +60,19 @@ clv_status clv_gate_open(clv_nsm *nsm, const clv_policy *policy, clv_bytes basel
     return CLV_OK;
 }
 
+clv_status clv_gate_review(clv_gate *gate, clv_bytes baseline, clv_bytes baseline_signature,
+                           clv_error *err)
+{
+    uint8_t nonce[CLV_NONCE_SIZE];
+    randombytes_buf(nonce, sizeof nonce);
+    clv_binding ask = {.nonce = {true, CLV_BYTES(nonce, sizeof nonce)}};
+    clv_auto(clv_proof) proof = CLV_PROOF_INIT;
+    clv_identity now;
+    CLV_TRY(clv_proof_of_self(gate, &ask, &proof, err));
+    return clv_identity_establish(&proof.document, gate->policy, baseline, baseline_signature, &now,
+                                  err);
+}
+
 void clv_gate_free(clv_gate **gate)
 {
     if (*gate != NULL)

@@ -46,6 +46,14 @@ clv_status clv_circuit_enter(clv_circuit *circuit, uint64_t now_ms, bool *probe,
     return status;
 }
 
+void clv_circuit_read(clv_circuit *circuit, uint64_t now_ms, clv_circuit_state *out)
+{
+    pthread_mutex_lock(&circuit->lock);
+    bool open = circuit->wait_ms > 0 && now_ms < circuit->open_until_ms;
+    *out = (clv_circuit_state){circuit->failures, open ? circuit->open_until_ms - now_ms : 0};
+    pthread_mutex_unlock(&circuit->lock);
+}
+
 static uint64_t next_wait(uint64_t wait_ms)
 {
     if (wait_ms == 0)

@@ -32,6 +32,12 @@ CLV_NODISCARD clv_status clv_circuit_enter(clv_circuit *circuit, uint64_t now_ms
 /* After it: whether KMS answered at all, with whatever but a fault of its own. */
 void clv_circuit_leave(clv_circuit *circuit, uint64_t now_ms, bool probe, bool answered);
 
+typedef struct clv_circuit_state {
+    unsigned failures;    /* in a row */
+    uint64_t open_for_ms; /* 0: closed, or a probe may go through */
+} clv_circuit_state;
+void clv_circuit_read(clv_circuit *circuit, uint64_t now_ms, clv_circuit_state *out);
+
 /* Whether clv_circuit_enter() would refuse: to spare work that would be thrown away. */
 CLV_NODISCARD clv_status clv_circuit_check(clv_circuit *circuit, uint64_t now_ms, clv_error *err);
 

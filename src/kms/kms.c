@@ -28,6 +28,7 @@ struct clv_kms {
     pthread_mutex_t lock; /* protects the members below */
     clv_credentials credentials;
     uint64_t generation; /* how often they were set; 0: never */
+    clv_kms_health health;
 };
 
 clv_status clv_kms_open(const clv_kms_options *options, clv_kms **out, clv_error *err)
@@ -125,6 +126,40 @@ static clv_status take_credentials(clv_kms *kms, uint64_t now_ms, clv_credential
                         "expected AWS credentials that are valid, found %s expired",
                         out->access_key_id);
     return CLV_OK;
+}
+
+/* -- health ------------------------------------------------------------------------------- */
+
+void clv_kms_reconnect(clv_kms *kms)
+{
+    clv_https_disconnect(kms->https);
+}
+
+void clv_kms_read_health(clv_kms *kms, clv_kms_health *out)
+{
+    pthread_mutex_lock(&kms->lock);
+    *out = kms->health;
+    pthread_mutex_unlock(&kms->lock);
+    clv_circuit_state state;
+    clv_circuit_read(&kms->circuit, clv_monotonic_ms(), &state);
+    out->failures_in_a_row = state.failures;
+    out->open_for_ms = state.open_for_ms;
+}
+
+static void count_call(clv_kms *kms, clv_status status, const clv_kms_failure *failure)
+{
+    pthread_mutex_lock(&kms->lock);
+    clv_kms_health *h = &kms->health;
+    h->calls++;
+    if (status != CLV_OK) {
+        h->failures++;
+        h->failed_ms = clv_monotonic_ms();
+        h->failure = status;
+        h->http_status = failure->http_status;
+        memcpy(h->type, failure->type, sizeof h->type);
+        memcpy(h->request_id, failure->request_id, sizeof h->request_id);
+    }
+    pthread_mutex_unlock(&kms->lock);
 }
 
 /* -- one call ----------------------------------------------------------------------------- */
@@ -259,6 +294,7 @@ static clv_status exchange_once(attempt *a, clv_kms_answer *out, clv_error *err)
         status = refused(a, &credentials, &answer, err);
     }
     clv_circuit_leave(&a->kms->circuit, clv_monotonic_ms(), probe, a->answered);
+    count_call(a->kms, status, &a->failure);
     return status;
 }
 

@@ -83,3 +83,17 @@ void clv_slots_give(clv_slots *slots, clv_slot slot)
     pthread_cond_signal(&slots->freed);
     pthread_mutex_unlock(&slots->lock);
 }
+
+void clv_slots_renew(clv_slots *slots)
+{
+    clv_slot old[CLV_HTTPS_SLOTS];
+    pthread_mutex_lock(&slots->lock);
+    size_t count = slots->idle_count;
+    memcpy(old, slots->idle, count * sizeof *old);
+    slots->idle_count = 0;
+    slots->made -= count;
+    pthread_cond_broadcast(&slots->freed);
+    pthread_mutex_unlock(&slots->lock);
+    for (size_t i = 0; i < count; i++)
+        curl_easy_cleanup(old[i].easy);
+}

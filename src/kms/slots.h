@@ -35,4 +35,7 @@ CLV_NODISCARD clv_status clv_slots_take(clv_slots *slots, uint64_t deadline_ms, 
                                         clv_error *err);
 void clv_slots_give(clv_slots *slots, clv_slot slot);
 
+/* Close those that nobody has taken, and forget their sessions. */
+void clv_slots_renew(clv_slots *slots);
+
 #endif

@@ -167,6 +167,11 @@ const char *clv_https_host(const clv_https *https)
     return https->authority;
 }
 
+void clv_https_disconnect(clv_https *https)
+{
+    clv_slots_renew(&https->slots);
+}
+
 void clv_https_answer_drop(clv_https_answer *answer)
 {
     clv_buf_drop(&answer->body);

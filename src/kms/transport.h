@@ -32,6 +32,9 @@ CLV_NODISCARD clv_status clv_https_open(const clv_https_options *options, clv_ht
                                         clv_error *err);
 void clv_https_free(clv_https **https);
 
+/* Close the connections that are kept for later; those in use stay. */
+void clv_https_disconnect(clv_https *https);
+
 /* The endpoint's name, and what the Host header says: the name, and the port where it is not 443.
  */
 const char *clv_https_name(const clv_https *https);

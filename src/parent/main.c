@@ -17,6 +17,9 @@
 
 #define PROGRAM "claviger-parent"
 
+/* For the enclave to answer that it has reloaded, each read and write. */
+#define ENCLAVE_MS 15000
+
 /* What the enclave may ask of the services at a time. */
 static const clv_server_limits services_limits = {
     .connections = 256, .idle_ms = 30000, .data_max = CLV_CALL_DATA_MAX};
@@ -37,8 +40,9 @@ static const char usage_text[] =
     "(a JSON file, or - for standard input) and keeps the wrapped key that comes back; `proxy` is\n"
     "the relay alone, with the command line of AWS's vsock-proxy.\n"
     "The file of --config has the options of `serve` as JSON members, _ for -; the command line\n"
-    "goes before it. SIGHUP reads it again, with the allowlist, and asks for credentials anew;\n"
-    "SIGTERM lets busy connections end, then stops.\n"
+    "goes before it. SIGHUP reads it again, with the allowlist, asks for credentials anew, and "
+    "passes\n"
+    "the reload on to the enclave of --enclave; SIGTERM lets busy connections end, then stops.\n"
     "STORE is sqlite:FILE or etcd:CONFIG.json.\n"
     "SOURCE is env, file:PATH, profile[:NAME], imds, container, web-identity or auto.\n"
     "LEVEL is error, warning, info or debug.\n"
@@ -169,6 +173,30 @@ static clv_status take_changes(const clv_parent_options *now, running *r, clv_er
     return CLV_OK;
 }
 
+/* The enclave asks this program for what it renews: it must have been reloaded first. */
+static clv_status ask_enclave(const char *address, clv_error *err)
+{
+    clv_address to;
+    clv_auto(clv_fd) fd = -1;
+    clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
+    clv_auto(clv_json) call = json_pack("{s:s}", "op", "reload");
+    CLV_TRY(clv_address_parse(address, &to, err));
+    CLV_TRY(clv_dial(&to, ENCLAVE_MS, &fd, err));
+    return clv_call(fd, call, CLV_BYTES(NULL, 0), &answer, err);
+}
+
+static void pass_on(const clv_parent_options *o)
+{
+    const char *enclave = o->value[CLV_OPTION_ENCLAVE];
+    clv_error err = {.code = CLV_OK};
+    if (enclave == NULL)
+        return;
+    if (ask_enclave(enclave, &err) == CLV_OK)
+        clv_log(CLV_LOG_INFO, "enclave.reloaded", NULL, "the enclave at %s", enclave);
+    else
+        clv_log_failure(CLV_LOG_ERROR, "enclave.reload-failed", NULL, &err);
+}
+
 static void reload(const clv_parent_options *line, clv_parent_options *then, running *r)
 {
     clv_error err = {.code = CLV_OK};
@@ -181,6 +209,7 @@ static void reload(const clv_parent_options *line, clv_parent_options *then, run
         status = take_changes(&now, r, &err);
     if (status == CLV_OK) {
         clv_log(CLV_LOG_INFO, "reloaded", NULL, "%zu relays", now.relay_count);
+        pass_on(&now);
         clv_parent_options_drop(then);
         *then = now;
         now = (clv_parent_options){.relay_count = 0};

@@ -21,7 +21,7 @@ static const struct row {
     [CLV_OPTION_RELAY] = {"relay", required_argument, RELOADS},
     [CLV_OPTION_STORE] = {"store", required_argument, FILE_TOO},
     [CLV_OPTION_CREDENTIALS] = {"credentials", required_argument, RELOADS},
-    [CLV_OPTION_ENCLAVE] = {"enclave", required_argument, LINE},
+    [CLV_OPTION_ENCLAVE] = {"enclave", required_argument, RELOADS},
     [CLV_OPTION_BASELINE] = {"baseline", required_argument, RELOADS},
     [CLV_OPTION_SIGNATURE] = {"baseline-signature", required_argument, RELOADS},
     [CLV_OPTION_METRICS] = {"metrics", required_argument, FILE_TOO},

@@ -56,6 +56,7 @@ CALLS = {
         ("/v1/random", json_of({"number_of_bytes": 1025}), JSON, 400)],
     ("GET", "/v1/evidence"): [("/v1/evidence", None, {}, 200)],
     ("GET", "/v1/identity"): [("/v1/identity", None, {}, 200)],
+    ("GET", "/v1/status"): [("/v1/status", None, {}, 200)],
     ("GET", "/healthz"): [("/healthz", None, {}, 200)],
     ("GET", "/readyz"): [("/readyz", None, {}, 200)],
     ("GET", "/metrics"): [("/metrics", None, {}, 200)],

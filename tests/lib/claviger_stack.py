@@ -144,6 +144,7 @@ class Stack:
         self.kms_target = ""
         self.nsm_arguments: list[str] = []
         self.enclave_arguments: list[str] = []
+        self.parent_arguments: list[str] = []
         self.prefix: dict[str, list[str]] = {}  # by program: what it is started with
 
     def __enter__(self) -> "Stack":
@@ -277,7 +278,8 @@ class Stack:
             "--relay", f"{self.address('relay')}={relay_to or self.kms_target}",
             "--store", f"sqlite:{self.dir / 'store.db'}",
             "--credentials", f"file:{self.kms_dir / 'credentials.json'}",
-            "--baseline", str(self.baseline), "--baseline-signature", f"{self.baseline}.minisig")
+            "--baseline", str(self.baseline), "--baseline-signature", f"{self.baseline}.minisig",
+            *self.parent_arguments)
 
     def start_enclave(self, policy: pathlib.Path | None = None, ready: bool = True) -> Process:
         return self.spawn(
