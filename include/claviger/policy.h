@@ -152,6 +152,7 @@ const clv_policy_agent *clv_policy_exe_row(const clv_policy *policy, uint32_t ui
 /*
  * Whether a caller may use `verb` on `key` and, where the verb takes one, `name` ("" otherwise):
  * "seal:agent-state", "derive:agent-state/wallet/…". A pattern's last "*" matches any rest.
+ * name NULL asks whether it may for any name at all: what can be known before a body is read.
  * CLV_AGENT_UNKNOWN, CLV_CAPABILITY_MISSING (names the capability).
  */
 CLV_NODISCARD clv_status clv_policy_allow(const clv_policy *policy, const clv_caller *caller,

@@ -36,6 +36,10 @@ static clv_status grow(clv_buf *buf, size_t wanted, clv_error *err)
     size_t capacity = buf->capacity < 256 ? 256 : buf->capacity;
     while (capacity < wanted)
         capacity *= 2;
+    /* A buffer that may not grow further needs no room for it; one byte is for a NUL. */
+    size_t most = (buf->limit != 0 ? buf->limit : CLV_BUF_LIMIT) + 1;
+    if (capacity > most)
+        capacity = most;
 
     /* Not realloc(): the old block may hold plaintext and has to be wiped. */
     uint8_t *p = malloc(capacity);

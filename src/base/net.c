@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -13,6 +14,7 @@
 
 #include <linux/vm_sockets.h>
 
+#include <base/log.h>
 #include <base/supervisor.h>
 
 static clv_status bad_address(const char *text, clv_error *err)
@@ -280,4 +282,14 @@ clv_status clv_write_both(int fd, clv_bytes head, clv_bytes body, clv_error *err
 clv_status clv_write_full(int fd, clv_bytes bytes, clv_error *err)
 {
     return clv_write_both(fd, bytes, CLV_BYTES(NULL, 0), err);
+}
+
+void clv_descriptors_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        clv_log(CLV_LOG_WARNING, "descriptors", NULL, "their number cannot be raised: %m");
 }

@@ -46,6 +46,9 @@ CLV_NODISCARD clv_status clv_write_both(int fd, clv_bytes head, clv_bytes body, 
 /* Set send and receive timeouts. */
 CLV_NODISCARD clv_status clv_socket_timeout(int fd, int timeout_ms, clv_error *err);
 
+/* As many descriptors as the system lets this process have: connections take them. */
+void clv_descriptors_raise(void);
+
 /* For clv_auto: a file descriptor, -1 when there is none. */
 typedef int clv_fd;
 void clv_fd_drop(clv_fd *fd);

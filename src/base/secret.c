@@ -1,6 +1,7 @@
 #include <claviger/secret.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,8 +18,52 @@
 
 struct clv_secret {
     size_t n;
-    uint8_t *p; /* from sodium_malloc() */
+    uint8_t *p;   /* from sodium_malloc() */
+    size_t place; /* bytes there */
 };
+
+/*
+ * Guarded places that are empty, for the next secret of the same size. Making one and giving it up
+ * takes a dozen system calls that change the address space, which threads can only do one after the
+ * other; the places themselves stay guarded, locked and out of forked children, and are wiped
+ * before they are kept.
+ */
+#define PLACES_MAX 64
+#define PLACE_MAX  ((size_t)1024)
+
+static struct places {
+    pthread_mutex_t lock; /* protects the rest */
+    size_t count;
+    struct place {
+        size_t n;
+        uint8_t *p;
+    } place[PLACES_MAX];
+} places = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static uint8_t *take_place(size_t n)
+{
+    uint8_t *found = NULL;
+    pthread_mutex_lock(&places.lock);
+    for (size_t i = 0; found == NULL && i < places.count; i++) {
+        if (places.place[i].n == n) {
+            found = places.place[i].p;
+            places.place[i] = places.place[--places.count];
+        }
+    }
+    pthread_mutex_unlock(&places.lock);
+    return found;
+}
+
+/* False when there are enough of them. The place is wiped. */
+static bool keep_place(uint8_t *p, size_t n)
+{
+    pthread_mutex_lock(&places.lock);
+    bool keep = n <= PLACE_MAX && places.count < PLACES_MAX;
+    if (keep)
+        places.place[places.count++] = (struct place){n, p};
+    pthread_mutex_unlock(&places.lock);
+    return keep;
+}
 
 static void *openssl_malloc(size_t n, const char *file, int line)
 {
@@ -71,6 +116,21 @@ static clv_status guard(uint8_t *p, size_t n, clv_error *err)
     return CLV_OK;
 }
 
+static clv_status make_place(clv_secret *secret, clv_error *err)
+{
+    secret->p = sodium_malloc(secret->n);
+    if (secret->p == NULL)
+        return clv_fail(err, CLV_NO_MEMORY, "no guarded memory for %zu bytes: %m", secret->n);
+    clv_status status = guard(secret->p, secret->n, err);
+    if (status != CLV_OK) { /* not one to be kept */
+        sodium_free(secret->p);
+        secret->p = NULL;
+        return status;
+    }
+    sodium_memzero(secret->p, secret->n);
+    return CLV_OK;
+}
+
 clv_status clv_secret_new(size_t n, clv_secret **out, clv_error *err)
 {
     if (n == 0 || n > CLV_SECRET_MAX)
@@ -79,12 +139,10 @@ clv_status clv_secret_new(size_t n, clv_secret **out, clv_error *err)
     clv_auto_ptr(clv_secret) secret = calloc(1, sizeof *secret);
     if (secret == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for a secret");
-    secret->p = sodium_malloc(n);
+    secret->n = secret->place = n;
+    secret->p = take_place(n);
     if (secret->p == NULL)
-        return clv_fail(err, CLV_NO_MEMORY, "no guarded memory for %zu bytes: %m", n);
-    secret->n = n;
-    CLV_TRY(guard(secret->p, n, err));
-    sodium_memzero(secret->p, n);
+        CLV_TRY(make_place(secret, err));
     *out = secret;
     secret = NULL;
     return CLV_OK;
@@ -94,7 +152,11 @@ void clv_secret_free(clv_secret **secret)
 {
     if (*secret == NULL)
         return;
-    sodium_free((*secret)->p); /* wipes */
+    if ((*secret)->p != NULL) {
+        sodium_memzero((*secret)->p, (*secret)->place);
+        if (!keep_place((*secret)->p, (*secret)->place))
+            sodium_free((*secret)->p);
+    }
     free(*secret);
     *secret = NULL;
 }

@@ -1,6 +1,7 @@
 #include <enclave/agents.h>
 
 #include <sys/socket.h>
+#include <time.h>
 
 #include <base/clock.h>
 
@@ -14,14 +15,26 @@ clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err)
     return CLV_OK;
 }
 
-void clv_agents_init(clv_agents *agents, double rate)
+void clv_agents_init(clv_agents *agents, double rate, size_t bytes_max)
 {
-    *agents = (clv_agents){.rate = rate};
+    pthread_condattr_t monotonic;
+    *agents = (clv_agents){.rate = rate, .bytes_max = bytes_max};
     pthread_mutex_init(&agents->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    for (size_t i = 0; i < CLV_AGENT_ROWS; i++) {
+        pthread_cond_init(&agents->row[i].less_bytes, &monotonic);
+        pthread_cond_init(&agents->row[i].less_work, &monotonic);
+    }
+    pthread_condattr_destroy(&monotonic);
 }
 
 void clv_agents_drop(clv_agents *agents)
 {
+    for (size_t i = 0; i < CLV_AGENT_ROWS; i++) {
+        pthread_cond_destroy(&agents->row[i].less_bytes);
+        pthread_cond_destroy(&agents->row[i].less_work);
+    }
     pthread_mutex_destroy(&agents->lock);
 }
 
@@ -47,11 +60,12 @@ static struct clv_agent_row *row_of(clv_agents *agents, uint32_t uid, bool make)
         if (make && is_better(row, spare))
             spare = row;
     }
-    if (spare != NULL)
-        *spare = (struct clv_agent_row){.used = true,
-                                        .uid = uid,
-                                        .tokens = agents->rate * CLV_AGENT_BURST_S,
-                                        .refilled_ms = clv_monotonic_ms()};
+    if (spare != NULL) { /* nothing of it is held, and nobody waits on its conditions */
+        spare->used = true;
+        spare->uid = uid;
+        spare->tokens = agents->rate * CLV_AGENT_BURST_S;
+        spare->refilled_ms = clv_monotonic_ms();
+    }
     return spare;
 }
 
@@ -59,9 +73,12 @@ bool clv_agents_connect(clv_agents *agents, uint32_t uid)
 {
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, true);
-    bool room = row != NULL && row->connections < CLV_AGENT_CONNECTIONS_MAX;
-    if (room)
+    size_t left = CLV_CONNECTIONS_MAX - agents->connections;
+    bool room = row != NULL && row->connections < left;
+    if (room) {
         row->connections++;
+        agents->connections++;
+    }
     pthread_mutex_unlock(&agents->lock);
     return room;
 }
@@ -70,8 +87,10 @@ void clv_agents_disconnect(clv_agents *agents, uint32_t uid)
 {
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, false);
-    if (row != NULL && row->connections > 0)
+    if (row != NULL && row->connections > 0) {
         row->connections--;
+        agents->connections--;
+    }
     pthread_mutex_unlock(&agents->lock);
 }
 
@@ -98,27 +117,88 @@ clv_status clv_agents_take_request(clv_agents *agents, uint32_t uid, clv_error *
     return CLV_OK;
 }
 
-clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n, clv_error *err)
+/* Wait on one of the row's conditions; the lock is held. False when it is time to give up. */
+static bool wait_for(clv_agents *agents, pthread_cond_t *condition, const struct timespec *until)
 {
+    return pthread_cond_timedwait(condition, &agents->lock, until) == 0;
+}
+
+static struct timespec patience(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += CLV_AGENT_PATIENCE_MS / 1000;
+    return until;
+}
+
+static clv_status take_bytes(clv_agents *agents, uint32_t uid, size_t n, bool wait, clv_error *err)
+{
+    struct timespec until = patience();
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, false);
-    bool room = row != NULL && n <= CLV_AGENT_BYTES_MAX - row->bytes;
+    while (wait && row != NULL && n > agents->bytes_max - row->bytes)
+        wait = wait_for(agents, &row->less_bytes, &until);
+    bool room = row != NULL && n <= agents->bytes_max - row->bytes;
     if (room)
         row->bytes += n;
     pthread_mutex_unlock(&agents->lock);
     if (!room)
         return clv_fail(err, CLV_AGENT_BUSY,
                         "expected at most %zu bytes under way for one agent, found more",
-                        CLV_AGENT_BYTES_MAX);
+                        agents->bytes_max);
     return CLV_OK;
+}
+
+clv_status clv_agents_take_bytes(clv_agents *agents, uint32_t uid, size_t n, clv_error *err)
+{
+    return take_bytes(agents, uid, n, false, err);
+}
+
+clv_status clv_agents_await_bytes(clv_agents *agents, uint32_t uid, size_t n, clv_error *err)
+{
+    return take_bytes(agents, uid, n, true, err);
 }
 
 void clv_agents_give_bytes(clv_agents *agents, uint32_t uid, size_t n)
 {
+    if (n == 0)
+        return;
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, false);
-    if (row != NULL)
+    if (row != NULL) {
         row->bytes -= n < row->bytes ? n : row->bytes;
+        pthread_cond_broadcast(&row->less_bytes);
+    }
+    pthread_mutex_unlock(&agents->lock);
+}
+
+clv_status clv_agents_begin_work(clv_agents *agents, uint32_t uid, clv_error *err)
+{
+    struct timespec until = patience();
+    bool patient = true;
+    pthread_mutex_lock(&agents->lock);
+    struct clv_agent_row *row = row_of(agents, uid, false);
+    while (patient && row != NULL && row->working >= CLV_AGENT_WORK_MAX)
+        patient = wait_for(agents, &row->less_work, &until);
+    bool turn = row != NULL && row->working < CLV_AGENT_WORK_MAX;
+    if (turn)
+        row->working++;
+    pthread_mutex_unlock(&agents->lock);
+    if (!turn)
+        return clv_fail(err, CLV_AGENT_BUSY,
+                        "expected at most %d requests of one agent at work, found more for %d s",
+                        CLV_AGENT_WORK_MAX, CLV_AGENT_PATIENCE_MS / 1000);
+    return CLV_OK;
+}
+
+void clv_agents_end_work(clv_agents *agents, uint32_t uid)
+{
+    pthread_mutex_lock(&agents->lock);
+    struct clv_agent_row *row = row_of(agents, uid, false);
+    if (row != NULL && row->working > 0) {
+        row->working--;
+        pthread_cond_signal(&row->less_work);
+    }
     pthread_mutex_unlock(&agents->lock);
 }
 
@@ -127,7 +207,7 @@ clv_status clv_agents_take_wait(clv_agents *agents, uint32_t uid, clv_error *err
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, false);
     bool room = row != NULL && row->waiting < CLV_AGENT_WAITING_MAX &&
-                agents->waiting < CLV_AGENTS_WAITING_MAX;
+                row->waiting < CLV_AGENTS_WAITING_MAX - agents->waiting;
     if (room) {
         row->waiting++;
         agents->waiting++;

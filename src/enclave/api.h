@@ -2,16 +2,15 @@
  * The agents' API: HTTP/1.1 over a Unix socket, with libmicrohttpd, whose idioms end in api.c.
  *
  * One thread a connection: a request waits for KMS, and in a pool of a few threads a few slow
- * calls would hold up everybody's. Connections are bounded in all, and for each uid.
+ * calls would hold up everybody's. Connections are bounded in all, and for each uid (agents.h).
  */
 #ifndef CLV_ENCLAVE_API_H
 #define CLV_ENCLAVE_API_H
 
 #include <enclave/request.h>
 
-#define CLV_API_CONNECTIONS_MAX 512
-#define CLV_API_IDLE_S          30    /* a silent connection is closed */
-#define CLV_API_BODY_MS         60000 /* a body must have come whole by then */
+#define CLV_API_IDLE_S  30    /* a silent connection is closed */
+#define CLV_API_BODY_MS 60000 /* a body must have come whole by then */
 
 typedef struct clv_api clv_api;
 

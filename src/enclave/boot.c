@@ -133,7 +133,7 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_opener
     enclave->started_ms = clv_monotonic_ms();
     clv_clock_init(&enclave->clock);
     clv_review_init(&enclave->review);
-    clv_agents_init(&enclave->agents, options->agent_rate);
+    clv_agents_init(&enclave->agents, options->agent_rate, options->agent_memory);
     clv_executables_init(&enclave->executables, opener);
     clv_roots_init(&enclave->roots);
     clv_evidence_init(&enclave->evidence);

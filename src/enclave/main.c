@@ -1,4 +1,5 @@
 /* clavigerd: the key service inside the enclave. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +103,11 @@ static clv_status say_ready(const clv_options *options, const listeners *l, clv_
     return clv_file_write(options->ready_file, clv_buf_bytes(&text), 0644, err);
 }
 
+/* The system gets the memory of a large body back as soon as it is freed. The C library would learn
+ * to keep such blocks, in each of many arenas, and no share of an agent's would bound what they add
+ * up to (mallopt(3), M_MMAP_THRESHOLD). */
+#define LARGE_BLOCK (256 * 1024)
+
 /* Blocked before the first thread starts, so that only this thread takes them. */
 static void block_signals(sigset_t *set)
 {
@@ -179,6 +185,8 @@ static clv_status run(const clv_options *options, clv_error *err)
 {
     sigset_t signals;
     block_signals(&signals);
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+    clv_descriptors_raise();
     clv_auto(clv_opener) opener;
     clv_status status = clv_opener_start(&options->user, &opener, err);
     if (status != CLV_OK)

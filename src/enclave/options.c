@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <enclave/agents.h>
+
 enum {
     POLICY = 256,
     NSM,
@@ -17,6 +19,7 @@ enum {
     READY_FILE,
     AGENT_MODE,
     AGENT_RATE,
+    AGENT_MEMORY,
     LOG,
     LEVEL,
     USER
@@ -24,6 +27,8 @@ enum {
 
 #define DEFAULT_RATE 1000
 #define RATE_MAX     1000000
+#define MEMORY_MAX   65536 /* MiB */
+#define MIB          ((size_t)1024 * 1024)
 
 static const struct option long_options[] = {
     {"policy", required_argument, NULL, POLICY},
@@ -34,6 +39,7 @@ static const struct option long_options[] = {
     {"agent", required_argument, NULL, AGENT},
     {"agent-mode", required_argument, NULL, AGENT_MODE},
     {"agent-rate", required_argument, NULL, AGENT_RATE},
+    {"agent-memory", required_argument, NULL, AGENT_MEMORY},
     {"dstack", required_argument, NULL, DSTACK},
     {"rofl", required_argument, NULL, ROFL},
     {"front-key", required_argument, NULL, FRONT_KEY},
@@ -59,6 +65,7 @@ const char *clv_options_usage(void)
            "  --agent ADDRESS     listen here for agents (HTTP over a Unix socket)\n"
            "  --agent-mode MODE   file mode of the agents' sockets, octal (default 666)\n"
            "  --agent-rate N      requests a second for each uid, 0 for no limit (default 1000)\n"
+           "  --agent-memory MIB  memory for the requests of each uid (default 256)\n"
            "  --dstack ADDRESS    also listen here for dstack's clients (unix:/path)\n"
            "  --rofl ADDRESS      also listen here for Oasis ROFL's clients (unix:/path)\n"
            "  --front-key NAME    the policy's key for those two, when it has several\n"
@@ -116,14 +123,27 @@ static clv_status take_mode(const char *text, unsigned *out, clv_error *err)
     return CLV_OK;
 }
 
-static clv_status take_rate(const char *text, unsigned *out, clv_error *err)
+static clv_status take_number(const char *option, const char *text, unsigned long least,
+                              unsigned long most, unsigned long *out, clv_error *err)
 {
     char *end;
-    unsigned long rate = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || rate > RATE_MAX)
-        return clv_fail(err, CLV_USAGE, "--agent-rate: expected 0 to %d, found \"%.40s\"", RATE_MAX,
-                        text);
-    *out = (unsigned)rate;
+    *out = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || *out < least || *out > most)
+        return clv_fail(err, CLV_USAGE, "--%s: expected %lu to %lu, found \"%.40s\"", option, least,
+                        most, text);
+    return CLV_OK;
+}
+
+static clv_status take_share(clv_options *out, int which, const char *text, clv_error *err)
+{
+    unsigned long number = 0;
+    if (which == AGENT_RATE) {
+        CLV_TRY(take_number("agent-rate", text, 0, RATE_MAX, &number, err));
+        out->agent_rate = (unsigned)number;
+        return CLV_OK;
+    }
+    CLV_TRY(take_number("agent-memory", text, CLV_AGENT_MEMORY_LEAST, MEMORY_MAX, &number, err));
+    out->agent_memory = number * MIB;
     return CLV_OK;
 }
 
@@ -154,7 +174,10 @@ static clv_status need_all(const clv_options *options, clv_error *err)
 
 clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error *err)
 {
-    *out = (clv_options){.agent_mode = 0666, .agent_rate = DEFAULT_RATE, .log_level = CLV_LOG_INFO};
+    *out = (clv_options){.agent_mode = 0666,
+                         .agent_rate = DEFAULT_RATE,
+                         .agent_memory = CLV_AGENT_MEMORY_MIB * MIB,
+                         .log_level = CLV_LOG_INFO};
     const char **text[] = {
         [POLICY - POLICY] = &out->policy,       [NSM - POLICY] = &out->nsm,
         [CONTROL - POLICY] = &out->control,     [SERVICES - POLICY] = &out->services,
@@ -176,8 +199,8 @@ clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error 
         }
         if (c == AGENT_MODE)
             CLV_TRY(take_mode(optarg, &out->agent_mode, err));
-        else if (c == AGENT_RATE)
-            CLV_TRY(take_rate(optarg, &out->agent_rate, err));
+        else if (c == AGENT_RATE || c == AGENT_MEMORY)
+            CLV_TRY(take_share(out, c, optarg, err));
         else if (c == USER)
             CLV_TRY(clv_sandbox_user_parse(optarg, &out->user, err));
         else if (c == LOG || c == LEVEL)

@@ -21,6 +21,7 @@ typedef struct clv_options {
     const char *ready_file; /* written once the daemon serves; NULL: none */
     unsigned agent_mode;    /* file mode of the agents' socket */
     unsigned agent_rate;    /* requests a second for each uid; 0: no limit */
+    size_t agent_memory;    /* bytes for each uid */
     clv_sandbox_user user;  /* whom to become once the daemon serves */
     bool log_json;
     clv_log_level log_level;

@@ -11,8 +11,8 @@
 
 void clv_request_drop(clv_request *request)
 {
-    clv_agents_give_bytes(&request->enclave->agents, request->agent.uid, request->counted);
-    request->counted = 0;
+    clv_agents_give_bytes(&request->enclave->agents, request->agent.uid, request->held);
+    request->held = 0;
     clv_buf_drop(&request->body);
 }
 
@@ -208,6 +208,15 @@ static clv_status read_etag(const char *header, const char *text, uint64_t *out,
 
 static clv_status read_conditions(clv_request *request, const clv_http_head *head, clv_error *err)
 {
+    const struct {
+        const char *name, *value;
+        unsigned bit;
+    } given[] = {{"If-Match", head->if_match, CLV_IF_MATCH},
+                 {"If-None-Match", head->if_none_match, CLV_IF_NONE_MATCH}};
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        if (given[i].value != NULL && (request->route->conditions & given[i].bit) == 0)
+            return clv_fail(err, CLV_API_PARAMETER, "the route takes no header %s", given[i].name);
+    }
     if (head->if_match != NULL) {
         request->if_match = true;
         CLV_TRY(read_etag("If-Match", head->if_match, &request->match_generation, err));
@@ -229,6 +238,14 @@ static clv_status read_conditions(clv_request *request, const clv_http_head *hea
     return CLV_OK;
 }
 
+/* The media type, whatever parameters follow it (RFC 9110 section 8.3.1). */
+static bool is_json(const char *content_type)
+{
+    static const char json[] = "application/json";
+    size_t n = sizeof json - 1;
+    return strncasecmp(content_type, json, n) == 0 && strchr("; \t", content_type[n]) != NULL;
+}
+
 static clv_status check_body_head(const clv_route *route, const clv_http_head *head, clv_error *err)
 {
     /* The library has refused a Content-Length that is not a number. */
@@ -241,10 +258,8 @@ static clv_status check_body_head(const clv_route *route, const clv_http_head *h
         (head->upgrade == NULL || strcasecmp(head->upgrade, CLV_STREAM_PROTOCOL) != 0))
         return clv_fail(err, CLV_API_PARAMETER, "Upgrade: expected %s, found %.40s",
                         CLV_STREAM_PROTOCOL, head->upgrade != NULL ? head->upgrade : "nothing");
-    const char *json = "application/json";
-    if (route->json && head->content_type != NULL &&
-        strncasecmp(head->content_type, json, strlen(json)) != 0)
-        return clv_fail(err, CLV_API_MEDIA_TYPE, "expected %s, found %.60s", json,
+    if (route->json && head->content_type != NULL && !is_json(head->content_type))
+        return clv_fail(err, CLV_API_MEDIA_TYPE, "expected application/json, found %.60s",
                         head->content_type);
     return CLV_OK;
 }
@@ -264,6 +279,24 @@ static void measure_executable(clv_request *request)
                                 agent->socket, agent->exe_sha256, &problem) == CLV_OK;
     if (!agent->exe_measured)
         clv_log_failure(CLV_LOG_WARNING, "api.not_measured", request->operation, &problem);
+}
+
+/*
+ * Where the body has the path, the route judges (keys.c), and its denial names the path. What is
+ * decided here is whether the body is kept: a large one not for an agent that lacks the verb for
+ * every path.
+ */
+static clv_status check_capability(const clv_request *request, clv_error *err)
+{
+    const clv_route *route = request->route;
+    clv_caller caller = clv_agent_caller(&request->agent);
+    const clv_policy *policy = request->enclave->policy;
+    const char *on = request->name[0] != '\0' ? request->name : request->prefix;
+    if (route->verb != NULL)
+        return clv_policy_allow(policy, &caller, route->verb, request->key->name, on, err);
+    if (route->verb_in_body == NULL || route->body_max <= CLV_BODY_SMALL)
+        return CLV_OK;
+    return clv_policy_allow(policy, &caller, route->verb_in_body, request->key->name, NULL, err);
 }
 
 clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const clv_agent *agent,
@@ -290,12 +323,32 @@ clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const c
     if ((request->route->takes & CLV_TAKES(CLV_PARAMETER_KEY)) != 0)
         CLV_TRY(choose_key(request, key_name, err));
     CLV_TRY(check_name(request, err));
-    if (request->route->verb == NULL)
-        return CLV_OK;
-    const char *on = request->name[0] != '\0' ? request->name : request->prefix;
-    clv_caller caller = clv_agent_caller(&request->agent);
-    return clv_policy_allow(enclave->policy, &caller, request->route->verb, request->key->name, on,
-                            err);
+    return check_capability(request, err);
+}
+
+static size_t size_for_body(const clv_request *request)
+{
+    unsigned copies = request->route->copies;
+    return request->body.capacity * (copies > 1 ? copies : 1);
+}
+
+/* A request that waits holds nothing yet: see clv_agents_await_bytes(). */
+clv_status clv_request_hold(clv_request *request, size_t n, clv_error *err)
+{
+    clv_agents *agents = &request->enclave->agents;
+    CLV_TRY(request->held == 0 ? clv_agents_await_bytes(agents, request->agent.uid, n, err)
+                               : clv_agents_take_bytes(agents, request->agent.uid, n, err));
+    request->held += n;
+    return CLV_OK;
+}
+
+/* Give back what is held beyond n bytes. */
+static void hold_only(clv_request *request, size_t n)
+{
+    if (n >= request->held)
+        return;
+    clv_agents_give_bytes(&request->enclave->agents, request->agent.uid, request->held - n);
+    request->held = n;
 }
 
 clv_status clv_request_body(clv_request *request, clv_bytes piece, clv_error *err)
@@ -304,12 +357,14 @@ clv_status clv_request_body(clv_request *request, clv_bytes piece, clv_error *er
     if (piece.n > max - request->body.n)
         return clv_fail(err, CLV_TOO_LARGE, "expected a body of at most %zu bytes, found more",
                         max);
+    request->body.limit = max;
     CLV_TRY(clv_buf_append(&request->body, piece, err));
-    size_t more = request->body.capacity - request->counted;
-    if (more == 0)
+    size_t needed = size_for_body(request);
+    if (needed <= request->held)
         return CLV_OK;
-    CLV_TRY(clv_agents_take_bytes(&request->enclave->agents, request->agent.uid, more, err));
-    request->counted += more;
+    CLV_TRY(clv_agents_take_bytes(&request->enclave->agents, request->agent.uid,
+                                  needed - request->held, err));
+    request->held = needed;
     return CLV_OK;
 }
 
@@ -328,7 +383,7 @@ static void finish(clv_request *request, const clv_response *response, const clv
              route->path, request->name, request->agent.uid, request->agent.pid, response->status,
              us);
     if (problem == NULL) {
-        clv_log(route->audit ? CLV_LOG_INFO : CLV_LOG_DEBUG, "api.answered", request->operation,
+        clv_log(route->works ? CLV_LOG_INFO : CLV_LOG_DEBUG, "api.answered", request->operation,
                 "%s", answer);
         return;
     }
@@ -351,20 +406,55 @@ void clv_request_refuse(clv_request *request, clv_response *response, const clv_
     finish(request, response, problem);
 }
 
-static clv_status serve(clv_request *request, clv_response *response, clv_error *err)
+static clv_status serve_once(clv_request *request, clv_response *response, clv_error *err)
 {
     clv_buf_drop(&response->body);
     *response = (clv_response)CLV_RESPONSE_INIT;
+    hold_only(request, size_for_body(request));
     return request->route->serve(request, response, err);
+}
+
+static clv_status serve(clv_request *request, clv_response *response, clv_error *err)
+{
+    clv_status status = serve_once(request, response, err);
+    /* Nothing was stored or answered yet: with new credentials the whole route runs again. */
+    if (clv_keeper_can_help(status) && clv_keeper_refresh(request->enclave->keeper, NULL) == CLV_OK)
+        status = serve_once(request, response, err);
+    return status;
+}
+
+clv_status clv_request_begin_turn(clv_request *request, clv_error *err)
+{
+    if (request->at_work)
+        return CLV_OK;
+    CLV_TRY(clv_agents_begin_work(&request->enclave->agents, request->agent.uid, err));
+    request->at_work = true;
+    return CLV_OK;
+}
+
+void clv_request_end_turn(clv_request *request)
+{
+    if (request->at_work)
+        clv_agents_end_work(&request->enclave->agents, request->agent.uid);
+    request->at_work = false;
+}
+
+static clv_status serve_in_turn(clv_request *request, clv_response *response, clv_error *err)
+{
+    if (request->route->works)
+        CLV_TRY(clv_request_begin_turn(request, err));
+    clv_status status = serve(request, response, err);
+    clv_request_end_turn(request);
+    return status;
 }
 
 void clv_request_serve(clv_request *request, clv_response *response)
 {
     clv_error err = {0};
-    clv_status status = serve(request, response, &err);
-    /* Nothing was stored or answered yet: with new credentials the whole route runs again. */
-    if (clv_keeper_can_help(status) && clv_keeper_refresh(request->enclave->keeper, NULL) == CLV_OK)
-        status = serve(request, response, &err);
+    clv_status status = serve_in_turn(request, response, &err);
+    /* What is held from here on is the answer, until the agent has taken it. */
+    clv_buf_drop(&request->body);
+    hold_only(request, response->body.capacity);
     if (status != CLV_OK)
         clv_request_refuse(request, response, &err);
     else

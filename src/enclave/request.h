@@ -12,6 +12,8 @@
 
 #define CLV_QUERY_MAX  8
 #define CLV_WAIT_MAX_S 25 /* below CLV_API_IDLE_S, so that agents' own timeouts of 30 s fit */
+/* A body that may be read before its agent is judged. */
+#define CLV_BODY_SMALL 8192
 
 /* Which socket a request came through: each has routes of its own. */
 typedef enum clv_front {
@@ -50,6 +52,10 @@ typedef enum clv_parameter {
 } clv_parameter;
 #define CLV_TAKES(parameter) (1U << (parameter))
 
+/* The conditional headers that a route takes: bits. */
+#define CLV_IF_MATCH      1U
+#define CLV_IF_NONE_MATCH 2U
+
 typedef struct clv_route {
     clv_front front;
     const char *method;
@@ -57,11 +63,14 @@ typedef struct clv_route {
     const char *verb;         /* the capability needed, on the key and name; NULL: none, or … */
     const char *verb_in_body; /* … on the key and the path that the body names */
     unsigned takes, needs;    /* query parameters: bits of clv_parameter */
+    unsigned conditions;      /* CLV_IF_… */
     size_t body_max;
-    bool json;    /* the body must be application/json */
-    bool metered; /* counts against the agent's rate */
-    bool audit;   /* each answer is worth a log line at level info */
-    bool stream;  /* the connection is upgraded: stream.h */
+    unsigned copies; /* of the body's size that serving it takes, the body included; 0: one */
+    bool json;       /* the body must be application/json */
+    bool metered;    /* counts against the agent's rate */
+    bool works;      /* calls KMS, the module or the store: takes one of the agent's turns, and each
+                        answer is worth a log line at level info */
+    bool stream;     /* the connection is upgraded: stream.h */
     clv_route_serve serve;
 } clv_route;
 
@@ -89,7 +98,8 @@ struct clv_request {
     int wait_ms;               /* for a change; 0: no waiting */
     char allow[64];            /* after CLV_API_METHOD: the methods that the path takes */
     clv_buf body;
-    size_t counted; /* bytes of the body held against the agent's share */
+    size_t held;  /* bytes that count against the agent's share */
+    bool at_work; /* it has one of the agent's turns */
 };
 
 struct clv_response {
@@ -118,6 +128,14 @@ CLV_NODISCARD clv_status clv_request_begin(clv_request *request, clv_enclave *en
 
 /* Since its head came. */
 uint64_t clv_request_age_ms(const clv_request *request);
+
+/* Hold n more bytes against the agent's share, for what serving the request takes beyond its
+ * body; all is given back when it has been answered. CLV_AGENT_BUSY. */
+CLV_NODISCARD clv_status clv_request_hold(clv_request *request, size_t n, clv_error *err);
+
+/* Take one of the agent's turns, unless the request has one; give it back. CLV_AGENT_BUSY. */
+CLV_NODISCARD clv_status clv_request_begin_turn(clv_request *request, clv_error *err);
+void clv_request_end_turn(clv_request *request);
 
 /* One more piece of the body. CLV_TOO_LARGE, CLV_AGENT_BUSY. */
 CLV_NODISCARD clv_status clv_request_body(clv_request *request, clv_bytes piece, clv_error *err);

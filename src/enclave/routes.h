@@ -4,6 +4,10 @@
 
 #include <enclave/request.h>
 
+/* What sealing adds: per frame of CLV_SEAL_FRAME a sequence number, an IV and a tag (32 bytes),
+ * and the header. */
+#define CLV_SEALED_MAX (CLV_STATE_SIZE_MAX + CLV_STATE_SIZE_MAX / 64 + CLV_SEAL_HEADER_MAX)
+
 clv_status clv_route_state_put(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err);

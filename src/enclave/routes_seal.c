@@ -10,6 +10,7 @@
 clv_status clv_route_seal(clv_request *request, clv_response *response, clv_error *err)
 {
     response->media_type = "application/octet-stream";
+    response->body.limit = CLV_SEALED_MAX;
     return clv_state_seal(request->enclave->vault, request->key, request->full_name, KEPT_BY_AGENT,
                           clv_buf_bytes(&request->body), &response->body, err);
 }

@@ -3,16 +3,12 @@
 
 #define WATCH_SLACK_MS 100
 
-/* The generation that the store holds now; 0 when it has none. */
+/* The generation that the parent says it holds, 0 for none: a write that is not true to it fails.
+ */
 static clv_status held_generation(clv_request *request, uint64_t *out, clv_error *err)
 {
-    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
-    clv_status status =
-        clv_services_state_get(&request->enclave->services, request->full_name, out, &sealed, err);
-    if (status != CLV_STATE_NOT_FOUND)
-        return status;
-    *out = 0;
-    return CLV_OK;
+    return clv_services_state_watch(&request->enclave->services, request->full_name, 0, 0, out,
+                                    err);
 }
 
 /* The generation that the request wants to replace: as it says, or what there is. */
@@ -43,7 +39,7 @@ static clv_status conflict(const clv_request *request, clv_status status, clv_er
 
 clv_status clv_route_state_put(clv_request *request, clv_response *response, clv_error *err)
 {
-    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    clv_auto(clv_buf) sealed = CLV_BUF_LIMITED(CLV_SEALED_MAX);
     uint64_t replaced = 0;
     CLV_TRY(replaced_generation(request, &replaced, err));
     if (replaced >= CLV_GENERATION_MAX)
@@ -92,13 +88,15 @@ static clv_status await_change(clv_request *request, bool *unchanged, clv_error 
     if (!request->if_none_match && request->wait_ms == 0)
         return CLV_OK;
     clv_agents *agents = &request->enclave->agents;
-    if (request->wait_ms > 0)
+    if (request->wait_ms > 0) {
         CLV_TRY(clv_agents_take_wait(agents, request->agent.uid, err));
+        clv_request_end_turn(request); /* the agent's other requests go on */
+    }
     clv_status status = watch(request, held, &found, err);
     if (request->wait_ms > 0)
         clv_agents_give_wait(agents, request->agent.uid);
     *unchanged = found == held && request->if_none_match;
-    return status;
+    return status == CLV_OK ? clv_request_begin_turn(request, err) : status;
 }
 
 static clv_status not_modified(const clv_request *request, clv_response *response)
@@ -110,12 +108,13 @@ static clv_status not_modified(const clv_request *request, clv_response *respons
 
 clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err)
 {
-    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    clv_auto(clv_buf) sealed = CLV_BUF_LIMITED(CLV_SEALED_MAX);
     uint64_t generation = 0;
     bool unchanged;
     CLV_TRY(await_change(request, &unchanged, err));
     if (unchanged)
         return not_modified(request, response);
+    CLV_TRY(clv_request_hold(request, CLV_SEALED_MAX + CLV_STATE_SIZE_MAX, err));
     clv_status status = clv_services_state_get(&request->enclave->services, request->full_name,
                                                &generation, &sealed, err);
     if (status == CLV_STATE_NOT_FOUND && !request->if_match)
@@ -138,11 +137,12 @@ clv_status clv_route_reseal(clv_request *request, clv_response *response, clv_er
 {
     clv_services *services = &request->enclave->services;
     clv_vault *vault = request->enclave->vault;
-    clv_auto(clv_buf) old = CLV_BUF_INIT;
+    clv_auto(clv_buf) old = CLV_BUF_LIMITED(CLV_SEALED_MAX);
     clv_auto(clv_buf) plaintext = CLV_BUF_INIT;
-    clv_auto(clv_buf) sealed = CLV_BUF_INIT;
+    clv_auto(clv_buf) sealed = CLV_BUF_LIMITED(CLV_SEALED_MAX);
     uint64_t generation = 0;
     bool predecessor = false;
+    CLV_TRY(clv_request_hold(request, 2 * CLV_SEALED_MAX + CLV_STATE_SIZE_MAX, err));
     CLV_TRY(clv_services_state_get(services, request->full_name, &generation, &old, err));
     CLV_TRY(clv_state_unseal(vault, request->key, request->full_name, generation,
                              clv_buf_bytes(&old), &plaintext, &predecessor, err));

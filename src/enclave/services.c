@@ -129,10 +129,14 @@ clv_status clv_services_state_get(clv_services *services, const char *name, uint
                                   clv_buf *sealed, clv_error *err)
 {
     clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
+    answer.data.limit = sealed->limit;
     CLV_TRY(ask(services, "state.get", json_pack("{s:s, s:s}", "op", "state.get", "name", name),
                 CLV_BYTES(NULL, 0), &answer, err));
     CLV_TRY(parent_said(read_generation(answer.json, 1, generation, err), "state.get", err));
-    return clv_buf_append(sealed, clv_buf_bytes(&answer.data), err);
+    clv_buf_drop(sealed);
+    *sealed = answer.data;
+    answer.data = (clv_buf)CLV_BUF_INIT;
+    return CLV_OK;
 }
 
 clv_status clv_services_state_put(clv_services *services, const char *name, uint64_t generation,

@@ -37,8 +37,9 @@ CLV_NODISCARD clv_status clv_services_credentials(clv_services *services, clv_cr
 /* Generations are 1 to CLV_GENERATION_MAX: integers that JSON carries exactly. */
 #define CLV_GENERATION_MAX ((uint64_t)1 << 53)
 
-/* CLV_STATE_NOT_FOUND, CLV_STATE_CONFLICT, CLV_STORE_FAILED, CLV_STORE_UNAVAILABLE (a put may or
- * may not have happened) beside the channel's own errors. */
+/* *sealed becomes the state, of at most its limit. CLV_STATE_NOT_FOUND, CLV_STATE_CONFLICT,
+ * CLV_STORE_FAILED, CLV_STORE_UNAVAILABLE (a put may or may not have happened) beside the channel's
+ * own errors. */
 CLV_NODISCARD clv_status clv_services_state_get(clv_services *services, const char *name,
                                                 uint64_t *generation, clv_buf *sealed,
                                                 clv_error *err);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include <base/file.h>
 #include <base/json.h>
@@ -62,16 +61,6 @@ int clv_signals_wait(void)
     int found = SIGTERM;
     sigwait(&set, &found);
     return found;
-}
-
-void clv_descriptors_raise(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        clv_log(CLV_LOG_WARNING, "descriptors", NULL, "their number cannot be raised: %m");
 }
 
 typedef struct arguments {

@@ -16,9 +16,8 @@
 CLV_NODISCARD clv_status clv_proxy_run(int argc, char **argv, clv_error *err);
 
 /* What every serving form of the program does: SIGTERM, SIGINT and SIGHUP wait to be asked for, in
- * this thread and those it starts; as many descriptors as the system lets it have. */
+ * this thread and those it starts. */
 void clv_signals_block(void);
 int clv_signals_wait(void);
-void clv_descriptors_raise(void);
 
 #endif

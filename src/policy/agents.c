@@ -116,7 +116,7 @@ static bool matches_name(const char *pattern, const char *name)
     return strcmp(pattern, name) == 0;
 }
 
-/* Whether one capability covers the verb, the key and the name. */
+/* Whether one capability covers the verb, the key and the name; NULL: some name. */
 static bool covers(const char *capability, const char *verb, const char *key, const char *name)
 {
     size_t verb_size = strlen(verb), key_size = strlen(key);
@@ -126,7 +126,7 @@ static bool covers(const char *capability, const char *verb, const char *key, co
     if (strncmp(rest, key, key_size) != 0)
         return false;
     rest += key_size;
-    return *rest == '\0' || (*rest == '/' && matches_name(rest + 1, name));
+    return *rest == '\0' || (*rest == '/' && (name == NULL || matches_name(rest + 1, name)));
 }
 
 static bool has_ids(const clv_policy_agent *agent, uint32_t uid, uint32_t gid)
@@ -183,10 +183,11 @@ clv_status clv_policy_allow(const clv_policy *policy, const clv_caller *caller, 
         }
     }
     describe_exe(policy, caller, exe, sizeof exe);
+    bool named = name != NULL && name[0] != '\0';
     if (!known)
         return clv_fail(err, CLV_AGENT_UNKNOWN,
                         "expected an agent of the policy, found uid %" PRIu32 ", gid %" PRIu32 "%s",
                         caller->uid, caller->gid, exe);
     return clv_fail(err, CLV_CAPABILITY_MISSING, "the agent lacks the capability %s:%s%s%s%s", verb,
-                    key, name[0] != '\0' ? "/" : "", name, exe);
+                    key, named ? "/" : "", named ? name : "", exe);
 }

@@ -224,5 +224,10 @@ clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key, const c
     CLV_TRY(clv_cursor_take(&c, header.length, &skipped, err));
     CLV_TRY(clv_unsealer_update(unsealer, c.rest, err));
     CLV_TRY(clv_unsealer_finish(unsealer, err));
-    return clv_buf_append(plaintext, clv_buf_bytes(&opened), err);
+    if (plaintext->n > 0)
+        return clv_buf_append(plaintext, clv_buf_bytes(&opened), err);
+    clv_buf_drop(plaintext);
+    *plaintext = opened;
+    opened = (clv_buf)CLV_BUF_INIT;
+    return CLV_OK;
 }

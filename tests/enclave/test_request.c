@@ -9,7 +9,8 @@
 #include <enclave/problem.h>
 #include <enclave/request.h>
 
-#define UID 1000
+#define UID   1000
+#define SHARE ((size_t)128 * 1024 * 1024)
 
 static const char policy_text[] =
     "{\"version\":1,\"enclave\":\"e\",\"attestation\":{\"root_sha256\":"
@@ -24,13 +25,14 @@ static const char policy_text[] =
     "\"two\":{\"key_id\":\"arn:aws:kms:us-east-1:123456789012:key/"
     "1234abcd-12ab-34cd-56ef-1234567890ac\",\"operations\":[\"Decrypt\"],"
     "\"encryption_context\":{\"a\":\"2\"}}},"
-    "\"agents\":[{\"uid\":1000,\"may\":[\"seal:one\",\"unseal:one/in/*\"]}]}";
+    "\"agents\":[{\"uid\":1000,\"may\":[\"seal:one\",\"unseal:one/in/*\","
+    "\"derive:one/wallet/*\"]}]}";
 
 static clv_enclave *new_enclave(void)
 {
     clv_enclave *enclave = calloc(1, sizeof *enclave);
     assert_non_null(enclave);
-    clv_agents_init(&enclave->agents, 0);
+    clv_agents_init(&enclave->agents, 0, SHARE);
     assert_ok(clv_policy_parse(clv_bytes_of(policy_text), &enclave->policy, err));
     return enclave;
 }
@@ -78,7 +80,13 @@ static void a_head_is_refused_before_its_body_for_each_reason(void **state)
         {"PUT", "/v1/state/a", "one", UID, NULL, NULL, "\"1\"x", CLV_API_PARAMETER},
         {"PUT", "/v1/state/a", "one", UID, NULL, NULL, "\"9007199254740993\"", CLV_API_PARAMETER},
         {"POST", "/v1/keys/derive", "one", UID, "2", "text/plain", NULL, CLV_API_MEDIA_TYPE},
+        {"POST", "/v1/keys/derive", "one", UID, "2", "application/jsonp", NULL, CLV_API_MEDIA_TYPE},
         {"POST", "/v1/keys/derive", "one", UID, "9000", NULL, NULL, CLV_TOO_LARGE},
+        {"POST", "/v1/keys/derive", "one", UID, "2", "application/json;charset=utf-8", NULL,
+         CLV_OK},
+        {"POST", "/v1/keys/sign", "one", UID, NULL, NULL, NULL, CLV_CAPABILITY_MISSING},
+        {"POST", "/v1/keys/hmac", "one", 7, NULL, NULL, NULL, CLV_AGENT_UNKNOWN},
+        {"GET", "/healthz", NULL, UID, NULL, NULL, "\"1\"", CLV_API_PARAMETER},
         {"PUT", "/v1/state/a", "one", 7, NULL, NULL, NULL, CLV_AGENT_UNKNOWN},
         {"PUT", "/v1/state/a", "two", UID, NULL, NULL, NULL, CLV_CAPABILITY_MISSING},
         {"GET", "/v1/state/a", "one", UID, NULL, NULL, NULL, CLV_CAPABILITY_MISSING},
@@ -133,10 +141,10 @@ static void a_body_grows_to_its_limit_and_counts_against_its_agent(void **state)
         assert_ok(clv_request_body(&request, CLV_BYTES(piece, sizeof piece), err));
         assert_code(clv_request_body(&request, CLV_BYTES(piece, 1), err), CLV_TOO_LARGE);
         assert_true(enclave->agents.row[0].bytes >= 8192);
-        assert_ok(clv_agents_take_bytes(&enclave->agents, UID,
-                                        CLV_AGENT_BYTES_MAX - enclave->agents.row[0].bytes, err));
+        assert_ok(clv_agents_take_bytes(&enclave->agents, UID, SHARE - enclave->agents.row[0].bytes,
+                                        err));
         assert_code(clv_agents_take_bytes(&enclave->agents, UID, 1, err), CLV_AGENT_BUSY);
-        clv_agents_give_bytes(&enclave->agents, UID, CLV_AGENT_BYTES_MAX - request.counted);
+        clv_agents_give_bytes(&enclave->agents, UID, SHARE - request.held);
     }
     assert_int_equal(enclave->agents.row[0].bytes, 0);
     free_enclave(enclave);
@@ -146,20 +154,82 @@ static void one_agent_cannot_take_every_connection(void **state)
 {
     (void)state;
     clv_enclave *enclave = new_enclave();
-    for (size_t i = 0; i < CLV_AGENT_CONNECTIONS_MAX; i++)
-        assert_true(clv_agents_connect(&enclave->agents, UID));
-    assert_false(clv_agents_connect(&enclave->agents, UID));
-    assert_true(clv_agents_connect(&enclave->agents, UID + 1));
-    clv_agents_disconnect(&enclave->agents, UID);
-    assert_true(clv_agents_connect(&enclave->agents, UID));
+    size_t taken = 0;
+    while (clv_agents_connect(&enclave->agents, UID))
+        taken++;
+    assert_int_equal(taken, CLV_CONNECTIONS_MAX / 2);
+    /* However many greedy ones there are, the next one still finds room. */
+    for (uint32_t more = 1; more < 8; more++) {
+        size_t found = 0;
+        while (clv_agents_connect(&enclave->agents, UID + more))
+            found++;
+        assert_true(found > 0);
+    }
+    clv_agents_disconnect(&enclave->agents, UID + 1);
+    assert_true(clv_agents_connect(&enclave->agents, UID + 8));
     free_enclave(enclave);
+}
+
+typedef struct waiter {
+    clv_agents *agents;
+    clv_status (*wait)(clv_agents *agents, clv_error *err);
+    clv_status status;
+} waiter;
+
+static clv_status wait_for_bytes(clv_agents *agents, clv_error *err)
+{
+    return clv_agents_await_bytes(agents, UID, SHARE, err);
+}
+
+static clv_status wait_for_turn(clv_agents *agents, clv_error *err)
+{
+    return clv_agents_begin_work(agents, UID, err);
+}
+
+static void *wait_in_line(void *of)
+{
+    waiter *w = of;
+    clv_error fault;
+    w->status = w->wait(w->agents, &fault);
+    return NULL;
+}
+
+static void a_share_that_is_taken_is_waited_for_by_its_agent_alone(void **state)
+{
+    (void)state;
+    clv_agents agents;
+    pthread_t thread[2];
+    clv_agents_init(&agents, 0, SHARE);
+    for (uint32_t uid = UID; uid < UID + 2; uid++)
+        assert_true(clv_agents_connect(&agents, uid));
+    assert_ok(clv_agents_take_bytes(&agents, UID, 1, err));
+    for (int i = 0; i < CLV_AGENT_WORK_MAX; i++)
+        assert_ok(clv_agents_begin_work(&agents, UID, err));
+    waiter w[] = {{&agents, wait_for_bytes, CLV_INTERNAL}, {&agents, wait_for_turn, CLV_INTERNAL}};
+    for (size_t i = 0; i < ROWS(w); i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, wait_in_line, &w[i]), 0);
+
+    /* Another agent has all of its own share meanwhile. */
+    assert_ok(clv_agents_await_bytes(&agents, UID + 1, SHARE, err));
+    for (int i = 0; i < CLV_AGENT_WORK_MAX; i++)
+        assert_ok(clv_agents_begin_work(&agents, UID + 1, err));
+
+    clv_agents_give_bytes(&agents, UID, 1);
+    clv_agents_end_work(&agents, UID);
+    for (size_t i = 0; i < ROWS(w); i++) {
+        pthread_join(thread[i], NULL);
+        assert_int_equal(w[i].status, CLV_OK);
+    }
+    assert_int_equal(agents.row[0].bytes, SHARE);
+    assert_int_equal(agents.row[0].working, CLV_AGENT_WORK_MAX);
+    clv_agents_drop(&agents);
 }
 
 static void a_rate_is_kept_for_each_agent_and_survives_a_new_connection(void **state)
 {
     (void)state;
     clv_agents agents;
-    clv_agents_init(&agents, 10);
+    clv_agents_init(&agents, 10, SHARE);
     for (int i = 0; i < 10 * CLV_AGENT_BURST_S; i++)
         assert_ok(clv_agents_take_request(&agents, UID, err));
     assert_code(clv_agents_take_request(&agents, UID, err), CLV_AGENT_RATE);
@@ -177,7 +247,7 @@ static void more_agents_than_rows_take_the_rows_of_those_that_rest(void **state)
 {
     (void)state;
     clv_agents agents;
-    clv_agents_init(&agents, 0);
+    clv_agents_init(&agents, 0, SHARE);
     for (uint32_t uid = 0; uid < CLV_AGENT_ROWS; uid++)
         assert_true(clv_agents_connect(&agents, uid));
     assert_false(clv_agents_connect(&agents, CLV_AGENT_ROWS));
@@ -315,12 +385,16 @@ static void the_command_line_is_checked_whole(void **state)
         "--agent unix:/a --agent-mode 7777",
         "--agent unix:/a --agent-rate -1",
         "--agent unix:/a --agent-rate 10/s",
+        "--agent unix:/a --agent-memory 127",
+        "--agent unix:/a --agent-memory 256M",
         "--agent unix:/a --no-such-option",
     };
     clv_options options;
     for (size_t i = 0; i < ROWS(bad); i++)
         assert_code(parse(bad[i], &options, err), CLV_USAGE);
-    assert_ok(parse("--agent unix:/a --agent-mode 600 --log json", &options, err));
+    assert_ok(
+        parse("--agent unix:/a --agent-mode 600 --agent-memory 200 --log json", &options, err));
+    assert_int_equal(options.agent_memory, (size_t)200 * 1024 * 1024);
     assert_int_equal(options.agent_mode, 0600);
     assert_true(options.log_json);
 }
@@ -335,6 +409,7 @@ int main(void)
         cmocka_unit_test(a_name_travels_with_its_key),
         cmocka_unit_test(a_body_grows_to_its_limit_and_counts_against_its_agent),
         cmocka_unit_test(one_agent_cannot_take_every_connection),
+        cmocka_unit_test(a_share_that_is_taken_is_waited_for_by_its_agent_alone),
         cmocka_unit_test(a_rate_is_kept_for_each_agent_and_survives_a_new_connection),
         cmocka_unit_test(more_agents_than_rows_take_the_rows_of_those_that_rest),
         cmocka_unit_test(the_kernel_says_who_is_calling),
