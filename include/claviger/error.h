@@ -44,7 +44,7 @@ typedef enum clv_exit {
 } clv_exit;
 
 /* Longest sentence kept, with its NUL; a longer one is cut. */
-#define CLV_ERROR_TEXT_MAX 512
+#define CLV_ERROR_TEXT_MAX 640
 
 typedef struct clv_error {
     clv_status code;

@@ -3,9 +3,11 @@
 #include <stdio.h>
 
 #include <base/json.h>
+#include <claviger/policy.h>
 
 #define ROWS(table)    (sizeof(table) / sizeof((table)[0]))
 #define ACCOUNT_LENGTH 12
+#define SHOWN_BYTES    8 /* of a register, in a sentence */
 
 const clv_kms_error clv_kms_errors[] = {
     {CLV_KMS_ACCESS_DENIED, false,
@@ -246,16 +248,49 @@ static void explain_place(const clv_kms_failure *failure, const clv_kms_situatio
         snprintf(out, size, "the key is of account %s, the caller of %s", key_account, caller);
 }
 
+static bool has_register(const clv_pcrs *pcrs, unsigned index)
+{
+    return pcrs != NULL && (pcrs->present >> index & 1) != 0;
+}
+
+/* PCR0 of an image that runs in debug mode is all zero (AWS Nitro Enclaves user guide). */
+static bool is_debug(const clv_pcrs *pcrs)
+{
+    return has_register(pcrs, 0) && clv_bytes_all_zero(CLV_BYTES(pcrs->value[0], CLV_PCR_SIZE));
+}
+
+/* The cause, and what there is to compare with the key policy: the registers of image, signer and
+ * policy, each by its first bytes. Nobody's secret: KMS's audit record has them whole. */
+static const char *with_registers(const char *cause, const clv_pcrs *pcrs, char *out, size_t size)
+{
+    static const unsigned shown[] = {0, CLV_SIGNER_PCR, CLV_POLICY_PCR};
+    clv_auto(clv_buf) text = CLV_BUF_INIT;
+    const char *whole;
+    clv_status status = clv_buf_printf(&text, NULL, "%s", cause);
+    for (size_t i = 0; i < ROWS(shown) && status == CLV_OK; i++) {
+        if (!has_register(pcrs, shown[i]))
+            continue;
+        status = clv_buf_printf(&text, NULL, " PCR%u=", shown[i]);
+        if (status == CLV_OK)
+            status = clv_hex_append(&text, CLV_BYTES(pcrs->value[shown[i]], SHOWN_BYTES), NULL);
+    }
+    if (status != CLV_OK || clv_buf_text(&text, &whole, NULL) != CLV_OK)
+        return cause;
+    snprintf(out, size, "%s", whole);
+    return out;
+}
+
 /* What most likely went wrong, in this situation. */
 static const char *likely_cause(clv_status code, const clv_kms_failure *failure,
-                                const clv_kms_situation *situation, char *place, size_t size)
+                                const clv_kms_situation *situation, char *own, size_t size)
 {
-    if (code == CLV_KMS_ACCESS_DENIED || code == CLV_KMS_NOT_FOUND) {
-        if (code == CLV_KMS_ACCESS_DENIED && situation->debug)
-            return "this enclave runs in debug mode: its PCRs are zero and match no key policy";
-        explain_place(failure, situation, place, size);
-        if (place[0] != '\0')
-            return place;
+    bool denied = code == CLV_KMS_ACCESS_DENIED;
+    if (denied && is_debug(situation->pcrs))
+        return "this enclave runs in debug mode: its PCRs are zero and match no key policy";
+    if (denied || code == CLV_KMS_NOT_FOUND) {
+        explain_place(failure, situation, own, size);
+        if (own[0] != '\0')
+            return own;
     }
     for (size_t i = 0; i < ROWS(closer_causes); i++) {
         if (closer_causes[i].code == code &&
@@ -263,17 +298,20 @@ static const char *likely_cause(clv_status code, const clv_kms_failure *failure,
             return closer_causes[i].cause;
     }
     const clv_kms_error *row = clv_kms_error_of(code);
+    if (denied)
+        return with_registers(row->cause, situation->pcrs, own, size);
     return row != NULL ? row->cause : "";
 }
 
 clv_status clv_kms_explain(clv_status code, const clv_kms_failure *failure,
                            const clv_kms_situation *situation, clv_error *err)
 {
-    char place[160] = "";
-    const char *cause = likely_cause(code, failure, situation, place, sizeof place);
+    char own[256] = "";
+    const char *cause = likely_cause(code, failure, situation, own, sizeof own);
     const char *arn = situation->operation->key_arn;
     const clv_kms_error *row = clv_kms_error_of(code);
-    bool usual = row != NULL && cause == row->cause && !row->retryable;
+    bool usual =
+        row != NULL && strncmp(cause, row->cause, strlen(row->cause)) == 0 && !row->retryable;
     /* Each part is cut so that the cause always fits (CLV_ERROR_TEXT_MAX); the cure may not. */
     return clv_fail(err, code, "KMS refused %s%s%.90s: HTTP %d %.50s%s%.130s%s%.40s%s%s%s%s",
                     clv_kms_action_name(situation->operation->action), arn != NULL ? " with " : "",

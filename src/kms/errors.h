@@ -41,7 +41,7 @@ typedef struct clv_kms_situation {
     const clv_operation *operation;
     const char *region;         /* of the policy */
     const char *caller_account; /* "" where it is not known */
-    bool debug;                 /* the document that was sent has an all-zero PCR0 */
+    const clv_pcrs *pcrs;       /* of the document that was sent; NULL: not known */
 } clv_kms_situation;
 
 /* The sentence: what was asked, KMS's name and message, the request id, the usual cause here. */

@@ -223,14 +223,6 @@ static clv_status send_signed(const attempt *a, const clv_credentials *credentia
     return clv_https_post(a->kms->https, &request, answer, err);
 }
 
-/* PCR0 of an image that runs in debug mode is all zero (AWS Nitro Enclaves user guide). */
-static bool is_debug(clv_bytes document)
-{
-    clv_document parsed;
-    return clv_document_parse(document, &parsed, NULL) == CLV_OK && (parsed.pcrs.present & 1) &&
-           clv_bytes_all_zero(CLV_BYTES(parsed.pcrs.value[0], CLV_PCR_SIZE));
-}
-
 static clv_status refused(attempt *a, const clv_credentials *credentials,
                           const clv_https_answer *answer, clv_error *err)
 {
@@ -238,12 +230,14 @@ static clv_status refused(attempt *a, const clv_credentials *credentials,
                                   .request_id = answer->request_id,
                                   .header_type = answer->error_type,
                                   .body = clv_buf_bytes(&answer->body)};
+    clv_document document;
+    bool parsed = clv_document_parse(clv_voucher_document(a->voucher), &document, NULL) == CLV_OK;
     clv_status code = clv_kms_error_read(&error, &a->failure);
     a->answered = answer->status < 500;
     clv_kms_situation situation = {.operation = a->operation,
                                    .region = a->kms->region,
                                    .caller_account = credentials->account,
-                                   .debug = is_debug(clv_voucher_document(a->voucher))};
+                                   .pcrs = parsed ? &document.pcrs : NULL};
     return clv_kms_explain(code, &a->failure, &situation, err);
 }
 

@@ -3,7 +3,9 @@ key, a policy, a role or an outage can cause reaches the caller by KMS's own nam
 """
 import hashlib
 import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from kms_client import PCRS, Client, Lab  # noqa: E402
 from kms_lab import ROOT, b64, unb64  # noqa: E402
 
+# Errors that KMS answers without a sentence.
+SILENT = ("InvalidCiphertextException", "UnknownOperationException", "SerializationException")
 CONTEXT = {"Purpose": "AgentSecrets"}
 
 
@@ -150,7 +154,8 @@ class AgainstKms(unittest.TestCase):
     def test_an_image_that_the_key_policy_does_not_name(self):
         key = self.lab.key()
         self.policy(key, self.allow(**{"kms:RecipientAttestation:ImageSha384": "00" * 48}))
-        self.refused(self.data_key(key), "AccessDeniedException", "PCR")
+        self.refused(self.data_key(key), "AccessDeniedException", f" PCR0={PCRS['0'][:16]}",
+                     f" PCR16={self.client.pcr16[:16]}")
         self.policy(key, self.allow(**{"kms:RecipientAttestation:ImageSha384": PCRS["0"],
                                        "kms:RecipientAttestation:PCR16": self.client.pcr16}))
         self.assertEqual(self.data_key(key)["code"], "ok")
@@ -195,12 +200,25 @@ class AgainstKms(unittest.TestCase):
 
     # -- outages ------------------------------------------------------------------------------
 
-    def test_each_fault_on_demand_is_reported_by_its_name(self):
-        for name in ("ThrottlingException", "DependencyTimeoutException", "KMSInternalException",
-                     "KeyUnavailableException", "LimitExceededException"):
-            self.lab.admin("POST", "/rules", {"error": name, "count": 1})
-            self.refused(self.data_key(), name)
-            self.assertEqual(self.data_key()["code"], "ok")
+    def test_each_error_of_the_table_is_reported_by_its_name_with_its_cause(self):
+        page = pathlib.Path(os.environ["CLAVIGER_SOURCE"], "docs", "kms-errors.md").read_text()
+        rows = re.findall(r"^\| `(\w+)` \| (yes|no) \| (.*?) \| (.*?) \|$", page, re.M)
+        self.assertGreaterEqual(len(rows), 30)
+        for name, retried, cause, cure in rows:
+            with self.subTest(name=name):
+                self.lab.admin("POST", "/rules", {"error": name, "message": "so KMS says",
+                                                  "count": 1})
+                said = () if name in SILENT else ("so KMS says",)
+                self.refused(self.data_key(), name, *said, cause, self.key)
+                if retried == "no":
+                    continue
+                self.lab.admin("POST", "/rules", {"error": name, "count": 1})
+                self.assertEqual(self.data_key(retry=True)["code"], "ok")
+
+    def test_a_key_of_another_region(self):
+        key = self.key.replace("us-east-1", "eu-west-1")
+        self.refused(self.data_key(key), "NotFoundException",
+                     "the key is of region eu-west-1, the endpoint of us-east-1")
 
     def test_what_passes_is_retried_until_it_has_passed(self):
         for rule in ({"error": "ThrottlingException", "count": 2},

@@ -82,6 +82,8 @@ static void the_longest_parts_leave_room_for_the_cause(void **state)
     assert_int_equal(answer_with(&r, &failure, &why), CLV_KMS_ACCESS_DENIED);
     assert_int_equal(strlen(failure.message), sizeof failure.message - 1);
     expect_in(why.text, clv_kms_error_of(CLV_KMS_ACCESS_DENIED)->cause);
+    expect_in(why.text, " PCR0=");
+    expect_in(why.text, " PCR16=");
 }
 
 static void names_are_found_in_every_form(void **state)
@@ -182,7 +184,8 @@ static void the_cause_is_the_one_of_the_situation(void **state)
          STAGE_KEY_ARN, "", false, "the caller of 999988887777"},
         {"AccessDeniedException", "", STAGE_KEY_ARN, "999988887777", false,
          "the key is of account 123456789012, the caller of 999988887777"},
-        {"AccessDeniedException", "", STAGE_KEY_ARN, "123456789012", false, "PCR"},
+        {"AccessDeniedException", "", STAGE_KEY_ARN, "123456789012", false,
+         "match this enclave PCR0=abababababababab PCR16=cdcdcdcdcdcdcdcd; cure: "},
         {"AccessDeniedException", "", STAGE_KEY_ARN, "999988887777", true, "debug mode"},
         {"AccessDeniedException", "… with an explicit deny in a resource-based policy",
          STAGE_KEY_ARN, "", false, "Effect Deny"},
@@ -203,6 +206,10 @@ static void the_cause_is_the_one_of_the_situation(void **state)
         {"ValidationException", "The attestation document has expired", STAGE_KEY_ARN, "", false,
          "five minutes"},
     };
+    static const clv_pcrs zero = {.present = 1};
+    clv_pcrs pcrs = {.present = 1 | 1 << 16};
+    memset(pcrs.value[0], 0xab, CLV_PCR_SIZE);
+    memset(pcrs.value[16], 0xcd, CLV_PCR_SIZE);
     for (size_t i = 0; i < ROWS(row); i++) {
         clv_kms_failure failure = {.http_status = 400};
         snprintf(failure.type, sizeof failure.type, "%s", row[i].type);
@@ -211,7 +218,7 @@ static void the_cause_is_the_one_of_the_situation(void **state)
         clv_kms_situation situation = {.operation = &operation,
                                        .region = "us-east-1",
                                        .caller_account = row[i].caller,
-                                       .debug = row[i].debug};
+                                       .pcrs = row[i].debug ? &zero : &pcrs};
         clv_error why;
         clv_status code = clv_status_of_slug(row[i].type);
         assert_int_equal(clv_kms_explain(code, &failure, &situation, &why), code);
