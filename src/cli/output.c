@@ -15,7 +15,7 @@
 
 static clv_status fail(const clv_output *output, const char *what, clv_error *err)
 {
-    return clv_fail(err, CLV_SYSTEM, "%s %s: %m", output->path != NULL ? output->path : "-", what);
+    return clv_fail(err, CLV_SYSTEM, "%s %s: %m", output->path, what);
 }
 
 static clv_status open_directory(const char *path, int *fd, clv_error *err)
@@ -28,16 +28,28 @@ static clv_status open_directory(const char *path, int *fd, clv_error *err)
     return CLV_OK;
 }
 
+static bool stands_there_and_is_no_file(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && !S_ISREG(s.st_mode);
+}
+
+static clv_status open_direct(clv_output *out, clv_error *err)
+{
+    out->direct = true;
+    out->fd = strcmp(out->path, "-") == 0 ? dup(STDOUT_FILENO)
+                                          : open(out->path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    return out->fd >= 0 ? CLV_OK : fail(out, "cannot be written", err);
+}
+
 clv_status clv_output_open(const char *path, clv_output *out, clv_error *err)
 {
     *out = (clv_output)CLV_OUTPUT_INIT;
-    if (strcmp(path, "-") == 0) {
-        out->fd = STDOUT_FILENO;
-        return CLV_OK;
-    }
+    out->path = path;
+    if (strcmp(path, "-") == 0 || stands_there_and_is_no_file(path))
+        return open_direct(out, err);
     clv_auto(clv_fd) directory = -1;
     CLV_TRY(open_directory(path, &directory, err));
-    out->path = path;
     out->fd = openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, MODE);
     if (out->fd >= 0)
         return CLV_OK;
@@ -86,7 +98,7 @@ static clv_status name_it(clv_output *output, clv_error *err)
 
 clv_status clv_output_commit(clv_output *output, clv_error *err)
 {
-    if (output->path == NULL)
+    if (output->direct)
         return CLV_OK;
     clv_auto(clv_fd) directory = -1;
     CLV_TRY(open_directory(output->path, &directory, err));
@@ -103,7 +115,7 @@ void clv_output_drop(clv_output *output)
 {
     if (output->beside[0] != '\0')
         unlink(output->beside);
-    if (output->path != NULL && output->fd >= 0)
+    if (output->fd >= 0)
         close(output->fd);
     *output = (clv_output)CLV_OUTPUT_INIT;
 }

@@ -82,30 +82,38 @@ static bool fits(const clv_cached_key *key, uint64_t n)
            key->bytes <= key->limits.max_bytes - n;
 }
 
-static clv_cached_key *find(clv_key_cache *cache, const uint8_t id[CLV_KEY_CACHE_ID], uint64_t n,
-                            uint64_t now_ms)
+/* CLV_KEY_CACHE_ENTRIES when there is none. */
+static size_t find(clv_key_cache *cache, const uint8_t id[CLV_KEY_CACHE_ID], uint64_t n,
+                   uint64_t now_ms)
 {
     for (size_t i = 0; i < CLV_KEY_CACHE_ENTRIES; i++) {
         clv_cached_key *key = cache->entry[i];
         if (key == NULL || memcmp(key->id, id, CLV_KEY_CACHE_ID) != 0)
             continue;
         if (now_ms < end_of(key) && fits(key, n))
-            return key;
+            return i;
         remove_entry(cache, i);
     }
-    return NULL;
+    return CLV_KEY_CACHE_ENTRIES;
+}
+
+static clv_cached_key *take(clv_key_cache *cache, size_t i, uint64_t n)
+{
+    clv_cached_key *key = cache->entry[i];
+    key->users++;
+    key->messages++;
+    key->bytes += n;
+    if (key->messages == key->limits.max_messages || key->bytes == key->limits.max_bytes)
+        remove_entry(cache, i); /* its last message: nobody has to ask again for it to be wiped */
+    return key;
 }
 
 clv_cached_key *clv_key_cache_take(clv_key_cache *cache, const uint8_t id[CLV_KEY_CACHE_ID],
                                    uint64_t n, uint64_t now_ms)
 {
     pthread_mutex_lock(&cache->lock);
-    clv_cached_key *key = find(cache, id, n, now_ms);
-    if (key != NULL) {
-        key->users++;
-        key->messages++;
-        key->bytes += n;
-    }
+    size_t i = find(cache, id, n, now_ms);
+    clv_cached_key *key = i < CLV_KEY_CACHE_ENTRIES ? take(cache, i, n) : NULL;
     pthread_mutex_unlock(&cache->lock);
     return key;
 }
@@ -148,7 +156,7 @@ clv_status clv_key_cache_put(clv_key_cache *cache, const uint8_t id[CLV_KEY_CACH
                              const clv_cache_limits *limits, const clv_secret *data_key,
                              clv_bytes encrypted, uint64_t n, uint64_t now_ms, clv_error *err)
 {
-    if (limits->max_age_s == 0 || limits->max_messages <= 1 || n > limits->max_bytes)
+    if (limits->max_age_s == 0 || limits->max_messages <= 1 || n >= limits->max_bytes)
         return CLV_OK;
     clv_cached_key *key = calloc(1, sizeof *key);
     if (key == NULL)

@@ -28,7 +28,8 @@ CLV_NODISCARD clv_status clv_key_cache_id(const clv_policy_key *key, const clv_o
 
 /*
  * A kept key that may serve one more message of n bytes, which is counted at once; NULL when there
- * is none. An entry whose limits are reached is wiped when its last user has given it back.
+ * is none. An entry whose limits are reached is wiped when its last user has given it back, whether
+ * or not anybody asks for it again.
  */
 clv_cached_key *clv_key_cache_take(clv_key_cache *cache, const uint8_t id[CLV_KEY_CACHE_ID],
                                    uint64_t n, uint64_t now_ms);

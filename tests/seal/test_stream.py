@@ -1,7 +1,8 @@
 """claviger seal and unseal through the running daemon: streams of any size (R17, R21)."""
 import os
 import pathlib
-import socket
+import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -9,14 +10,9 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from agent_stream import DATA, FAULT, frame, upgrade  # noqa: E402
 from claviger_stack import Stack, program  # noqa: E402
-
-DATA, END, FAULT = 2, 3, 5
-
-
-def frame(kind: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">BBHI", 1, kind, 0, len(payload)) + payload
-
+from terminal import Terminal  # noqa: E402
 
 def resident_kib(pid: int) -> int:
     """The most memory that the process ever had."""
@@ -109,18 +105,78 @@ class Streams(unittest.TestCase):
                  "n"], input=b"x" * 1000, stdout=full, stderr=subprocess.PIPE, timeout=60)
         self.refused(done, "system", 1)
 
+    def terminal(self, *more, **options):
+        return Terminal([program("claviger"), "seal", "--agent", self.stack.address("agent"),
+                         "--name", "n", *map(str, more)], **options)
+
+    def test_a_terminal_shows_what_went_through_a_pipe(self):
+        reader, writer = os.pipe()
+        command = self.terminal("--output", self.sealed, stdin=reader)
+        os.close(reader)
+        with open(writer, "wb", 0) as slow:  # longer than the half second that shows no bar
+            for _ in range(12):
+                slow.write(bytes(1 << 20))
+                time.sleep(0.1)
+        self.assertEqual(command.end(), 0)
+        self.assertRegex(command.shown, r"\rsealing \d+\.\d MiB, \d+ MiB/s")
+        self.assertNotIn("%", command.shown)  # nobody knows where a pipe ends
+        self.assertTrue(command.shown.endswith("\r\x1b[K"), "the bar stays on the line")
+
+    def test_a_terminal_shows_how_much_of_a_file_is_done(self):
+        with open(self.plain, "wb") as sparse:
+            sparse.truncate(512 << 20)
+        daemon = self.stack.running["clavigerd"].process
+        command = self.terminal(self.plain, stdout=subprocess.DEVNULL)
+        time.sleep(0.1)
+        daemon.send_signal(signal.SIGSTOP)
+        time.sleep(0.7)
+        daemon.send_signal(signal.SIGCONT)
+        self.assertEqual(command.end(), 0)
+        self.assertRegex(command.shown, r"\rsealing \[[#.]{30}\] +\d+% \d+\.\d MiB, \d+ MiB/s")
+        self.plain.unlink()
+
+    def test_no_terminal_no_bar(self):
+        reader, writer = os.pipe()
+        command = subprocess.Popen(
+            [program("claviger"), "seal", "--agent", self.stack.address("agent"), "--name", "n"],
+            stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        os.close(reader)
+        with open(writer, "wb", 0) as slow:
+            for _ in range(8):
+                slow.write(bytes(1 << 20))
+                time.sleep(0.1)
+        self.assertEqual(command.communicate(timeout=60)[1], b"")
+        self.assertEqual(command.returncode, 0)
+
+    def test_an_interrupted_command_leaves_the_old_output_and_nothing_else(self):
+        self.sealed.write_bytes(b"the old one")
+        before = sorted(os.listdir(self.dir))
+        reader, writer = os.pipe()
+        command = self.terminal("--output", self.sealed, stdin=reader)
+        os.close(reader)
+        with open(writer, "wb", 0) as slow:
+            for _ in range(8):
+                slow.write(bytes(1 << 20))
+                time.sleep(0.1)
+            command.wait_for(lambda shown: "MiB/s" in shown)
+            self.assertLess(command.interrupt(), 0)
+        self.assertEqual(self.sealed.read_bytes(), b"the old one")
+        self.assertEqual(sorted(os.listdir(self.dir)), before)
+
+    def test_a_device_or_pipe_is_written_to_and_not_replaced(self):
+        fifo = self.dir / "fifo"
+        os.mkfifo(fifo)
+        self.addCleanup(fifo.unlink)
+        with subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE) as reader:
+            self.assertEqual(self.command("seal", "--output", fifo, data=b"x").returncode, 0)
+            sealed = reader.communicate(timeout=60)[0]
+        self.assertTrue(stat.S_ISFIFO(fifo.stat().st_mode))
+        self.assertEqual(self.command("unseal", data=sealed).stdout, b"x")
+        self.refused(self.command("seal", "--output", self.dir, data=b"x"), "system", 1)
+        self.assertTrue(self.dir.is_dir())
+
     def upgrade(self):
-        stream = socket.socket(socket.AF_UNIX)
-        stream.settimeout(60)
-        stream.connect(str(self.dir / "agent.sock"))
-        stream.sendall(b"POST /v1/stream/seal?name=n HTTP/1.1\r\nHost: x\r\n"
-                       b"Connection: Upgrade\r\nUpgrade: claviger-stream\r\n"
-                       b"Content-Length: 0\r\n\r\n")
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += stream.recv(1)
-        self.assertTrue(head.startswith(b"HTTP/1.1 101"), head)
-        return stream
+        return upgrade(self.stack, "seal", "n")
 
     def test_malformed_frames_get_a_fault_and_the_daemon_goes_on(self):
         for bad in (b"\x02" + frame(DATA)[1:], frame(1, b"{}"), frame(4, b"{}"), frame(9),

@@ -90,7 +90,8 @@ static void ends_at_its_bytes(void **state)
 static void keeps_nothing_where_the_limits_leave_no_second_message(void **state)
 {
     (void)state;
-    static const clv_cache_limits cases[] = {{0, 3, 100}, {10, 1, 100}, {10, 0, 100}, {10, 3, 0}};
+    static const clv_cache_limits cases[] = {
+        {0, 3, 100}, {10, 1, 100}, {10, 0, 100}, {10, 3, 0}, {10, 3, 1}};
     clv_auto(kept) k;
     kept_make(&k);
     for (size_t i = 0; i < ROWS(cases); i++) {
