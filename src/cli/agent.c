@@ -5,8 +5,9 @@
 
 #include <base/net.h>
 
-#define HEAD_MAX   8192
-#define ANSWER_MAX ((size_t)16 * 1024 * 1024)
+#define HEAD_MAX 8192
+/* The list of as many states as the daemon lists at all, of the longest names. */
+#define ANSWER_MAX ((size_t)32 * 1024 * 1024)
 
 /* Everything but the unreserved characters of RFC 3986 section 2.3, as %XX. */
 static clv_status append_escaped(clv_buf *out, const char *text, clv_error *err)

@@ -9,8 +9,11 @@ typedef struct settings {
     const char *agent, *key, *prefix;
 } settings;
 
+/* An agent that writes a state meanwhile takes its generation: then it is looked at anew. */
+#define ATTEMPTS 3
+
 typedef struct tally {
-    size_t resealed, current, failed;
+    size_t resealed, current, gone, failed;
     clv_status first_failure;
 } tally;
 
@@ -45,13 +48,16 @@ static void reseal_one(const settings *s, const json_t *state, clv_progress *pro
     clv_error err = {0};
     bool resealed = false;
     const char *name = json_string_value(json_object_get(state, "name"));
-    clv_status status = name != NULL ? reseal(s, name, &resealed, &err)
-                                     : clv_fail(&err, CLV_FRAME_FORMAT, "a state has no name");
-    if (status == CLV_OK) {
-        t->resealed += resealed;
-        t->current += !resealed;
+    clv_status status = CLV_STATE_CONFLICT;
+    if (name == NULL)
+        status = clv_fail(&err, CLV_FRAME_FORMAT, "a state has no name");
+    for (int i = 0; i < ATTEMPTS && status == CLV_STATE_CONFLICT; i++)
+        status = reseal(s, name, &resealed, &err);
+    t->resealed += status == CLV_OK && resealed;
+    t->current += status == CLV_OK && !resealed;
+    t->gone += status == CLV_STATE_NOT_FOUND; /* deleted since it was listed */
+    if (status == CLV_OK || status == CLV_STATE_NOT_FOUND)
         return;
-    }
     clv_progress_end(progress);
     fprintf(stderr, "claviger: %s: %s (%s)\n", name != NULL ? name : "?", err.text,
             clv_status_slug(status));
@@ -103,8 +109,8 @@ static clv_status run(int count, char **arguments, clv_error *err)
         clv_progress_count(&progress, i + 1, json_array_size(states));
     }
     clv_progress_end(&progress);
-    printf("%zu resealed, %zu sealed by this release already, %zu failed\n", t.resealed, t.current,
-           t.failed);
+    printf("%zu resealed, %zu sealed by this release already, %zu deleted meanwhile, %zu failed\n",
+           t.resealed, t.current, t.gone, t.failed);
     if (t.failed > 0)
         return clv_fail(err, t.first_failure, "%zu of %zu states could not be sealed anew",
                         t.failed, json_array_size(states));

@@ -132,7 +132,10 @@ clv_status clv_route_state_get(clv_request *request, clv_response *response, clv
     return CLV_OK;
 }
 
-/* The plaintext stays here: who may replace a state may have it sealed anew. */
+/*
+ * The plaintext stays here: who may replace a state may have it sealed anew. What says that it is
+ * this release's is left alone without asking KMS, so that going on after a stop is cheap.
+ */
 clv_status clv_route_reseal(clv_request *request, clv_response *response, clv_error *err)
 {
     clv_services *services = &request->enclave->services;
@@ -144,12 +147,14 @@ clv_status clv_route_reseal(clv_request *request, clv_response *response, clv_er
     bool predecessor = false;
     CLV_TRY(clv_request_hold(request, 2 * CLV_SEALED_MAX + CLV_STATE_SIZE_MAX, err));
     CLV_TRY(clv_services_state_get(services, request->full_name, &generation, &old, err));
-    CLV_TRY(clv_state_unseal(vault, request->key, request->full_name, generation,
-                             clv_buf_bytes(&old), &plaintext, &predecessor, err));
+    CLV_TRY(clv_state_release(vault, request->key, request->full_name, generation,
+                              clv_buf_bytes(&old), &predecessor, err));
     if (predecessor && generation >= CLV_GENERATION_MAX)
         return clv_fail(err, CLV_STATE_CONFLICT, "expected a generation below 2^53, found %llu",
                         (unsigned long long)generation);
     if (predecessor) {
+        CLV_TRY(clv_state_unseal(vault, request->key, request->full_name, generation,
+                                 clv_buf_bytes(&old), &plaintext, NULL, err));
         generation++;
         CLV_TRY(clv_state_seal(vault, request->key, request->full_name, generation,
                                clv_buf_bytes(&plaintext), &sealed, err));

@@ -209,6 +209,20 @@ clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key, const
     return CLV_OK;
 }
 
+clv_status clv_state_release(clv_vault *vault, const clv_policy_key *key, const char *name,
+                             uint64_t generation, clv_bytes sealed, bool *predecessor,
+                             clv_error *err)
+{
+    clv_auto(clv_seal_header) header = {0};
+    clv_auto(clv_context) extra = CLV_CONTEXT_INIT;
+    clv_policy_key as;
+    clv_bytes encrypted_key;
+    CLV_TRY(clv_seal_header_parse(sealed, &header, err));
+    CLV_TRY(message_context(name, generation, &extra, err));
+    CLV_TRY(find_data_key(&header, key, &encrypted_key, err));
+    return find_release(vault, key, &extra, &header.context, &as, predecessor, err);
+}
+
 clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key, const char *name,
                             uint64_t generation, clv_bytes sealed, clv_buf *plaintext,
                             bool *predecessor, clv_error *err)

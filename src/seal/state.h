@@ -45,6 +45,15 @@ CLV_NODISCARD clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key
                                           clv_buf *plaintext, bool *predecessor, clv_error *err);
 
 /*
+ * Under whose context a message of this name and generation says it is sealed: the policy's own, or
+ * a predecessor's. Its header is compared as for unsealing, and nothing is asked of KMS: that it
+ * opens is not shown. CLV_SEAL_KEY, CLV_SEAL_CONTEXT, …
+ */
+CLV_NODISCARD clv_status clv_state_release(clv_vault *vault, const clv_policy_key *key,
+                                           const char *name, uint64_t generation, clv_bytes sealed,
+                                           bool *predecessor, clv_error *err);
+
+/*
  * The same as streams. The data key is opened, used to derive the message's own key and wiped
  * before these return; what streams afterwards needs it no more. frame_length: 1 to
  * CLV_SEAL_FRAME_MAX. header: parsed, not yet compared; that is done here, before any call to KMS.

@@ -128,6 +128,14 @@ class Store(HostileCase):
             with self.subTest(name), self.lying(state_list=lambda c, d, lie=lie: (lie, b"")):
                 self.refused(self.api("GET", "/v1/state"), 502, "frame-format")
 
+    def test_a_listing_that_would_never_end_is_refused(self):
+        state = {"name": "agent-state/b", "generation": 1, "size": 1}
+        for states in ([], [state]):  # nothing, and the same name for ever
+            lie = {"states": states, "more": True}
+            with self.subTest(states=states), \
+                    self.lying(state_list=lambda c, d, lie=lie: (lie, b"")):
+                self.refused(self.api("GET", "/v1/state"), 502, "frame-format")
+
     def test_a_parent_that_is_gone_is_an_error_and_its_return_is_service(self):
         self.stack.parent.__exit__()
         began = time.monotonic()

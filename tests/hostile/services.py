@@ -270,6 +270,8 @@ WRITES = [
     ("a list beyond the prefix", listing("frame-format", [{**STATE, "name": "agent-state/b"}])),
     ("a list with a path that leads out", listing("frame-format", [
         {**STATE, "name": "agent-state/a/../../etc"}])),
+    ("a list out of order", listing("frame-format", [{**STATE, "name": "agent-state/ab"}, STATE])),
+    ("a list with a name twice", listing("frame-format", [STATE, STATE])),
     ("a list with negative sizes", listing("frame-format", [{**STATE, "size": -1}])),
     ("a list with a member more", listing("frame-format", [{**STATE, "key": "AAAA"}])),
 ]

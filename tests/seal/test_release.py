@@ -2,14 +2,24 @@
 import copy
 import json
 import pathlib
+import re
+import signal
+import sqlite3
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-from claviger_stack import Stack, policy_pcr  # noqa: E402
+from claviger_stack import Stack, policy_pcr, program  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 KEY = "agent-state"
 NAMES = ["a", "b", "wallets/1", "wallets/2"]
+
+
+def tally(resealed: int, already: int, failed: int) -> str:
+    return (f"{resealed} resealed, {already} sealed by this release already, 0 deleted meanwhile, "
+            f"{failed} failed")
 
 
 class Release(unittest.TestCase):
@@ -19,6 +29,7 @@ class Release(unittest.TestCase):
         self.stack.prepare()
         self.policy = self.stack.default_policy()
         self.policy["keys"][KEY]["encryption_context"]["policy"] = "${policy}"
+        self.policy["agents"][0]["may"].append(f"attest:{KEY}")
         self.first = self.context_of(self.stack.write_policy(self.policy))
         self.stack.start_nsm()
         self.stack.start_parent()
@@ -58,7 +69,7 @@ class Release(unittest.TestCase):
         self.assertEqual((status, json.loads(body)["code"]), (422, "seal-context"))
         self.assertIn("policy", json.loads(body)["detail"])
         status, out, err = self.reseal()
-        self.assertEqual((status, out), (7, "0 resealed, 0 sealed by this release already, 4 failed"))
+        self.assertEqual((status, out), (7, tally(0, 0, 4)))
         self.assertIn("seal-context", err)
         self.stack.write_policy(self.policy)
         self.stack.restart_enclave()
@@ -72,16 +83,77 @@ class Release(unittest.TestCase):
 
         # Begun, and gone on with later.
         self.assertEqual(self.reseal("--prefix", "wallets/")[1],
-                         "2 resealed, 0 sealed by this release already, 0 failed")
-        self.assertEqual(self.reseal()[1], "1 resealed, 3 sealed by this release already, 0 failed")
+                         tally(2, 0, 0))
+        self.assertEqual(self.reseal()[1], tally(1, 3, 0))
         self.assertEqual(self.reseal(),
-                         (0, "0 resealed, 4 sealed by this release already, 0 failed", ""))
+                         (0, tally(0, 4, 0), ""))
         self.assertEqual(self.get("wallets/1"), (200, '"2"', b"wallets/1"))
 
         # The next release needs to know this one only.
         self.release([second])
         self.assertEqual(self.get("a"), (200, '"2"', b"a"))
         self.assertEqual(self.get("b"), (200, '"2"', b"new"))
+
+    def stored(self, query: str):
+        with sqlite3.connect(self.stack.dir / "store.db") as store:
+            return store.execute(query).fetchall()
+
+    def resealed(self) -> int:
+        return self.stored("select count(*) from state where generation = 2")[0][0]
+
+    def wait_for_resealed(self, count: int) -> None:
+        deadline = time.monotonic() + 120
+        while self.resealed() < count:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.005)
+
+    def calls_to_kms(self) -> int:
+        trail = json.loads(self.stack.api("GET", "/v1/evidence")[2])["calls"]
+        return trail[-1]["number"]
+
+    def test_it_can_be_stopped_at_any_time_and_gone_on_with(self):
+        more = [f"more/{i}" for i in range(8)]
+        for name in more:
+            self.assertEqual(self.put(name, name.encode())[0], 201)
+        count = len(NAMES) + len(more)
+        self.release([self.first])
+        command = Terminal([program("claviger"), "reseal", "--agent", self.stack.address("agent")])
+        self.wait_for_resealed(1)
+        # Long enough for the bar to come, on any machine.
+        daemon = self.stack.running["clavigerd"].process
+        daemon.send_signal(signal.SIGSTOP)
+        time.sleep(0.7)
+        daemon.send_signal(signal.SIGCONT)
+        self.wait_for_resealed(4)
+        self.assertLess(command.interrupt(), 0)
+        self.assertRegex(command.shown, rf"\rresealing \[[#.]{{30}}\] +\d+% \d+ of {count}")
+
+        done = self.resealed()
+        self.assertLess(done, count)
+        calls = self.calls_to_kms()
+        status, out, _ = self.reseal()
+        resealed, already = (int(n) for n in re.match(
+            r"(\d+) resealed, (\d+) sealed by this release already, 0 deleted meanwhile, 0 failed",
+            out).groups())
+        self.assertEqual((status, resealed + already), (0, count))
+        # The daemon ends what it had begun for the command that was stopped: one state at most.
+        self.assertIn(already, (done, done + 1))
+        # One call to open and one to seal for each: what was done before costs none.
+        self.assertLessEqual(self.calls_to_kms() - calls, 2 * (count - done) + 2)
+        self.assertEqual(self.stored("select distinct generation from state"), [(2,)])
+        for name in more + NAMES:
+            self.assertEqual(self.get(name), (200, '"2"', name.encode()))
+
+    def test_a_store_of_several_pages_is_gone_through_whole(self):
+        """Several answers of the parent. Headers alone tell what is this release's."""
+        self.assertEqual(self.put("many/000", b"x")[0], 201)
+        blob = self.stored("select blob from state where name like '%many/000'")[0][0]
+        with sqlite3.connect(self.stack.dir / "store.db") as store:
+            for i in range(1, 1000):
+                store.execute("insert into state (name, generation, blob) values (?, 1, ?)",
+                              (f"{KEY}/many/{i:03}", blob.replace(b"many/000", b"many/%03d" % i)))
+        self.assertEqual(self.reseal("--prefix", "many/")[:2],
+                         (0, tally(0, 1000, 0)))
 
     def test_a_predecessor_with_one_pair_wrong_opens_nothing(self):
         for wrong in ({**self.first, "policy": "00" * 48}, {**self.first, "more": "x"},
