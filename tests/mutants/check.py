@@ -108,7 +108,7 @@ def main(words: list[str]) -> int:
         wanted = sorted({t for m in chosen for t in m[4]})
         built = make(tree / "build", wanted)
         if built.returncode != 0:
-            print("the tree itself does not compile:", built.stdout[-2000:])
+            print("the tree itself does not compile:", built.stdout[-2000:], built.stderr[-2000:])
             return 1
         before = {test: status(tree, test) for test in wanted}
         broken = [test for test in wanted if before[test] not in (0, SKIPPED)]
