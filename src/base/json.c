@@ -9,6 +9,9 @@ void clv_json_drop(clv_json *json)
     *json = NULL;
 }
 
+/* Bytes of a path in an error sentence, with its NUL. */
+#define PATH_TEXT_MAX 200
+
 static bool deeper_than(const json_t *json, int levels)
 {
     if (levels < 0)
@@ -28,6 +31,48 @@ static bool deeper_than(const json_t *json, int levels)
     return false;
 }
 
+/* What jansson found wrong, in words of ours: its own quote the text, which may hold a secret. */
+static const char *fault_text(clv_bytes text, const json_error_t *where)
+{
+    size_t at = where->position > 0 ? (size_t)where->position - 1 : 0;
+    switch (json_error_code(where)) {
+    case json_error_duplicate_key:
+        return "a member occurs twice";
+    case json_error_numeric_overflow:
+        return "expected a number of at most 64 bits, found a larger one";
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return "expected no NUL in a text, found one";
+    case json_error_invalid_utf8:
+        return "expected UTF-8, found other bytes";
+    case json_error_end_of_input_expected:
+        return "expected nothing behind the JSON, found more";
+    case json_error_premature_end_of_input:
+        return "expected the whole of the JSON, found its beginning";
+    default:
+        return at < text.n && (text.p[at] == '/' || text.p[at] == '#')
+                   ? "expected strict JSON, found a comment"
+                   : "the text is not strict JSON";
+    }
+}
+
+static clv_status malformed(clv_bytes text, const json_error_t *where, clv_error *err)
+{
+    char path[PATH_TEXT_MAX];
+    clv_json_place(text, where->position > 0 ? (size_t)where->position : 0, path, sizeof path);
+    return clv_fail(err, CLV_JSON_MALFORMED, "%s%sline %d, column %d: %s", path,
+                    path[0] != '\0' ? ", " : "", where->line, where->column,
+                    fault_text(text, where));
+}
+
+static clv_status too_deep(clv_bytes text, clv_error *err)
+{
+    char path[PATH_TEXT_MAX];
+    clv_json_place(text, text.n, path, sizeof path);
+    return clv_fail(err, CLV_JSON_MALFORMED, "%s: expected at most %d levels, found more", path,
+                    CLV_JSON_DEPTH);
+}
+
 clv_status clv_json_parse(clv_bytes text, size_t max, json_t **out, clv_error *err)
 {
     if (text.n > max)
@@ -36,14 +81,12 @@ clv_status clv_json_parse(clv_bytes text, size_t max, json_t **out, clv_error *e
     json_error_t where;
     clv_auto(clv_json) json =
         json_loadb(text.n > 0 ? (const char *)text.p : "", text.n, JSON_REJECT_DUPLICATES, &where);
+    if (json == NULL && json_error_code(&where) == json_error_stack_overflow)
+        return too_deep(text, err);
     if (json == NULL)
-        return clv_fail(err, CLV_JSON_MALFORMED, "line %d, column %d: %s", where.line, where.column,
-                        json_error_code(&where) == json_error_duplicate_key
-                            ? "a member occurs twice"
-                            : "the text is not strict JSON");
+        return malformed(text, &where, err);
     if (deeper_than(json, CLV_JSON_DEPTH))
-        return clv_fail(err, CLV_JSON_MALFORMED, "expected at most %d levels, found more",
-                        CLV_JSON_DEPTH);
+        return too_deep(text, err);
     *out = json;
     json = NULL;
     return CLV_OK;

@@ -16,8 +16,16 @@
 typedef json_t *clv_json;
 void clv_json_drop(clv_json *json);
 
-/* CLV_JSON_MALFORMED names line and column; CLV_TOO_LARGE when the text exceeds max bytes. */
+/* CLV_JSON_MALFORMED names the member that was being read, line and column; CLV_TOO_LARGE when the
+ * text exceeds max bytes. */
 CLV_NODISCARD clv_status clv_json_parse(clv_bytes text, size_t max, json_t **out, clv_error *err);
+
+/*
+ * The path ("keys.a.operations[1]") of the member that is being read, or was read last, where the
+ * first `end` bytes of a JSON text end; no deeper than CLV_JSON_DEPTH, cut to size bytes with the
+ * NUL. "" for the document itself. Only names are shown, never values, and only printable ASCII.
+ */
+void clv_json_place(clv_bytes text, size_t end, char *out, size_t size);
 
 /* Compact text with sorted keys, appended. */
 CLV_NODISCARD clv_status clv_json_append(clv_buf *buf, const json_t *json, clv_error *err);

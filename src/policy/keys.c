@@ -101,10 +101,11 @@ static clv_status read_context(json_t *pairs, const char *path, clv_context *out
                             "\"aws-crypto-\", found \"%.60s\"",
                             path, name);
         CLV_TRY(clv_json_need_text(&r, name, &value, err));
-        CLV_TRY(clv_policy_check_template(value, path, err));
-        clv_status status = clv_context_add(out, name, value, err);
+        clv_status status = clv_policy_check_template(value, err);
+        if (status == CLV_OK)
+            status = clv_context_add(out, name, value, err);
         if (status != CLV_OK)
-            return clv_blame(err, status, "%s", path);
+            return clv_blame(err, status, "%s.%.80s", path, name);
     }
     return CLV_OK;
 }

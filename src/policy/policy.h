@@ -21,7 +21,6 @@ CLV_NODISCARD clv_status clv_policy_read_agents(const json_t *agents, clv_policy
                                                 clv_error *err);
 
 /* Whether a context value is a literal or made of known templates: CLV_POLICY_TEMPLATE. */
-CLV_NODISCARD clv_status clv_policy_check_template(const char *value, const char *path,
-                                                   clv_error *err);
+CLV_NODISCARD clv_status clv_policy_check_template(const char *value, clv_error *err);
 
 #endif

@@ -117,7 +117,7 @@ static bool split(const char *value, clv_bytes *before, clv_bytes *name, const c
     return true;
 }
 
-clv_status clv_policy_check_template(const char *value, const char *path, clv_error *err)
+clv_status clv_policy_check_template(const char *value, clv_error *err)
 {
     clv_bytes before, name;
     while (split(value, &before, &name, &value)) {
@@ -126,9 +126,9 @@ clv_status clv_policy_check_template(const char *value, const char *path, clv_er
             known = known || clv_bytes_equal(name, clv_bytes_of(template_table[i].name));
         if (!known || value[-1] != '}')
             return clv_fail(err, CLV_POLICY_TEMPLATE,
-                            "%s: expected ${enclave}, ${policy}, ${pcrs} or ${pcr0} to ${pcr31}, "
+                            "expected ${enclave}, ${policy}, ${pcrs} or ${pcr0} to ${pcr31}, "
                             "found ${%.*s",
-                            path, (int)(name.n < 40 ? name.n : 40), (const char *)name.p);
+                            (int)(name.n < 40 ? name.n : 40), (const char *)name.p);
     }
     return CLV_OK;
 }

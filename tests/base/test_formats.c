@@ -140,6 +140,66 @@ static void json_refuses_what_is_not_strict(void **state)
     assert_code(clv_json_parse(clv_bytes_of("{\"a\":12345}"), 5, &json, err), CLV_TOO_LARGE);
 }
 
+/* Text that no parser gets through, and the place that the sentence must name. */
+static const struct {
+    const char *text, *place;
+} place_table[] = {
+    {"{\"a\":1,\"a\":2}", "a, line 1, column 10: a member occurs twice"},
+    {"{\"a\":{\"b\":1,\n\"b\":2}}", "a.b, line 2, column 3: a member occurs twice"},
+    {"{\"a\":[{},{\"b\":{\"c\":1,\"c\":2}}]}", "a[1].b.c, line"},
+    {"{\"a\":[[1,2],[3,4,x]]}", "a[1][2], line"},
+    {"{\"a\":{\"b\":1},\"c\":{\"d\":/* no */1}}", "c.d, line 1, column 23: expected strict JSON, "
+                                                  "found a comment"},
+    {"{\"a\":{\"b\":1 # no\n}}", "a.b, line 1, column 13: expected strict JSON, found a comment"},
+    {"{\"a\":{\"b\":99999999999999999999}}", "a.b, line 1, column 30: expected a number of at most "
+                                             "64 bits"},
+    {"{\"a\":{\"b\":1e999}}", "a.b, line"},
+    {"{\"a\":{\"b\":\"\\u0000\"}}", "a.b, line 1, column 18: expected no NUL"},
+    {"{\"a\":[\"\xff\"]}", "a[0], line 1, column 7: expected UTF-8"},
+    {"{\"a\":[1,2", "a[1], line 1, column 9: expected the whole of the JSON"},
+    {"{\"a\":1} {", "line 1, column 9: expected nothing behind"},
+    {"{\"a\\\"]}\":{\"b\":tru}}", "a\\\"]}.b, line"},
+    {"{\"a \x01\":1}", "line 1, column 4: the text"},
+    {"{\"\xc3\xa9\":{\"\xc3\xa9\":1,\"\xc3\xa9\":1}}", "??.??, line"},
+    {"{\"a\":\"{[,\",\"b\":[\"]\",}]}", "b, line"},
+    {"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":"
+     "[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]}}}}}}}}",
+     "a.a.a.a.a.a.a.a[0][0]"},
+};
+
+static void json_that_cannot_be_read_is_an_error_at_a_member(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ROWS(place_table); i++) {
+        clv_auto(clv_json) json = NULL;
+        clv_error fault = {.code = CLV_OK};
+        clv_status found = clv_json_parse(clv_bytes_of(place_table[i].text), 1000, &json, &fault);
+        const char *place = place_table[i].place;
+        if (found != CLV_JSON_MALFORMED || strncmp(fault.text, place, strlen(place)) != 0)
+            fail_msg("%s: expected \"%s\" first, found %s: %s", place_table[i].text, place,
+                     clv_status_slug(found), fault.text);
+    }
+}
+
+/* However deep or long, and wherever it ends, a place is found without reading past it. */
+static void the_place_in_a_text_can_be_asked_for_at_every_byte(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"a\":[{\"b\":[1,{\"\\\"\":[[[[\"x\\\\\",true]]]]}]},null],\"c\":{}}";
+    char place[24], deep[4001];
+    for (size_t n = 0; n <= sizeof text; n++) {
+        clv_json_place(CLV_BYTES(text, strlen(text)), n, place, sizeof place);
+        assert_true(strlen(place) < sizeof place);
+    }
+    memset(deep, '[', sizeof deep - 1);
+    deep[sizeof deep - 1] = '\0';
+    clv_auto(clv_json) json = NULL;
+    clv_error fault = {.code = CLV_OK};
+    assert_int_equal(clv_json_parse(clv_bytes_of(deep), 4000, &json, &fault), CLV_JSON_MALFORMED);
+    assert_non_null(strstr(fault.text, "levels"));
+}
+
 static void json_errors_name_the_members_path(void **state)
 {
     (void)state;
@@ -174,6 +234,8 @@ int main(void)
         cmocka_unit_test(cbor_expectation_refuses_other_types_and_stays_in_place),
         cmocka_unit_test(cbor_writes_shortest_heads),
         cmocka_unit_test(json_refuses_what_is_not_strict),
+        cmocka_unit_test(json_that_cannot_be_read_is_an_error_at_a_member),
+        cmocka_unit_test(the_place_in_a_text_can_be_asked_for_at_every_byte),
         cmocka_unit_test(json_errors_name_the_members_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

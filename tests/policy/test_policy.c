@@ -71,7 +71,27 @@ static const struct {
 } bad_table[] = {
     {"", CLV_JSON_MALFORMED, "line"},
     {"[]", CLV_JSON_TYPE, "object"},
-    {"{\"version\":1,\"version\":1}", CLV_JSON_MALFORMED, "twice"},
+    {"{\"version\":1,\"version\":1}", CLV_JSON_MALFORMED, "version, line 1, column 22: a member"},
+    {POLICY(ATTESTATION, KMS, "{\"k\":" KEY ",\"k\":" KEY "}", "[]"), CLV_JSON_MALFORMED,
+     "keys.k, "},
+    {WITH_ATTESTATION("{\"root_sha256\":\"" ROOT "\",\"root_sha256\":\"" ROOT "\"}"),
+     CLV_JSON_MALFORMED, "attestation.root_sha256, "},
+    {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"encryption_context\":{"
+              "\"a\":\"x\",\"a\":\"x\"}}"),
+     CLV_JSON_MALFORMED, "keys.k.encryption_context.a, "},
+    {WITH_KEY("{\"key_id\":\"" ARN "\", /* the old one */ \"operations\":[\"Decrypt\"]}"),
+     CLV_JSON_MALFORMED, "keys.k.key_id, "},
+    {WITH_KMS("{\"region\": // ours\n\"us-east-1\"}"), CLV_JSON_MALFORMED, "kms.region, "},
+    {WITH_ATTESTATION("{\"max_age_s\":100000000000000000000}"), CLV_JSON_MALFORMED,
+     "attestation.max_age_s, "},
+    {WITH_ATTESTATION("{\"root_sha256\":\"" ROOT "\",\"pcrs\":{\"8\":\"" H48
+                      "\"},\"max_age_s\":9223372036854775807}"),
+     CLV_JSON_VALUE, "attestation.max_age_s"},
+    {WITH_ATTESTATION("{\"root_sha256\":\"" ROOT "\",\"pcrs\":{\"8\":\"" H48
+                      "\"},\"max_age_s\":6e1}"),
+     CLV_JSON_TYPE, "attestation.max_age_s"},
+    {WITH_AGENT("[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"),
+     CLV_JSON_MALFORMED, "agents[0][0]"},
     {"{\"version\":2}", CLV_JSON_VALUE, "version"},
     {"{\"version\":\"1\"}", CLV_JSON_TYPE, "version"},
     {"{\"version\":1}", CLV_JSON_MISSING, "enclave"},
@@ -175,13 +195,13 @@ static const struct {
      CLV_JSON_TYPE, "keys.k.encryption_context.a"},
     {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"encryption_context\":{"
               "\"a\":\"${parent}\"}}"),
-     CLV_POLICY_TEMPLATE, "keys.k.encryption_context"},
+     CLV_POLICY_TEMPLATE, "keys.k.encryption_context.a"},
     {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"encryption_context\":{"
               "\"a\":\"${pcr32}\"}}"),
-     CLV_POLICY_TEMPLATE, "keys.k.encryption_context"},
+     CLV_POLICY_TEMPLATE, "keys.k.encryption_context.a"},
     {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"encryption_context\":{"
               "\"a\":\"x${enclave\"}}"),
-     CLV_POLICY_TEMPLATE, "keys.k.encryption_context"},
+     CLV_POLICY_TEMPLATE, "keys.k.encryption_context.a"},
     {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"cache\":{}}"),
      CLV_JSON_MISSING, "keys.k.cache.max_age_s"},
     {WITH_KEY("{\"key_id\":\"" ARN "\",\"operations\":[\"Decrypt\"],\"cache\":{\"max_age_s\":-1,"
