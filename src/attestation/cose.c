@@ -14,6 +14,28 @@ static const uint8_t order[COORDINATE_SIZE] = {
     0x58, 0x1a, 0x0d, 0xb2, 0x48, 0xb0, 0xa7, 0x7a, 0xec, 0xec, 0x19, 0x6a, 0xcc, 0xc5, 0x29, 0x73,
 };
 
+/*
+ * The envelope is outside of what is signed: one document has one form of it (RFC 8949 section
+ * 4.2.1), so that nobody makes a second document of it by writing a length at length. What is
+ * signed stands as the module wrote it.
+ */
+static clv_status require_shortest(const clv_cbor_item *item, const char *what, clv_error *err)
+{
+    if (!item->minimal)
+        return clv_fail(err, CLV_ATT_ENCODING,
+                        "%s: expected its head in the shortest form, found a longer one", what);
+    return CLV_OK;
+}
+
+static clv_status envelope_bytes(clv_cursor *c, const char *what, clv_bytes *out, clv_error *err)
+{
+    clv_cbor_item item;
+    CLV_TRY(clv_item_expect(c, CLV_CBOR_BYTES, CLV_ATT_COSE_SHAPE, what, &item, err));
+    CLV_TRY(require_shortest(&item, what, err));
+    *out = item.bytes;
+    return CLV_OK;
+}
+
 /* The array's head, behind at most one tag. */
 static clv_status open_envelope(clv_cursor *c, bool *tagged, clv_error *err)
 {
@@ -21,14 +43,16 @@ static clv_status open_envelope(clv_cursor *c, bool *tagged, clv_error *err)
     clv_cbor_item item;
     *tagged = clv_cbor_next(&after_tag, &item, NULL) == CLV_OK && item.type == CLV_CBOR_TAG &&
               item.value == CLV_COSE_TAG;
-    if (*tagged)
+    if (*tagged) {
+        CLV_TRY(require_shortest(&item, "tag", err));
         *c = after_tag;
+    }
     CLV_TRY(clv_item_expect(c, CLV_CBOR_ARRAY, CLV_ATT_COSE_SHAPE, "COSE_Sign1", &item, err));
     if (item.value != 4)
         return clv_fail(err, CLV_ATT_COSE_SHAPE,
                         "COSE_Sign1: expected an array of 4 items, found %llu",
                         (unsigned long long)item.value);
-    return CLV_OK;
+    return require_shortest(&item, "COSE_Sign1", err);
 }
 
 static clv_status check_protected(clv_bytes header, clv_error *err)
@@ -68,30 +92,25 @@ static clv_status read_unprotected(clv_cursor *c, bool *null, clv_error *err)
     if (item.value != 0)
         return clv_fail(err, CLV_ATT_UNPROTECTED, "%s: expected an empty map, found %llu pairs",
                         what, (unsigned long long)item.value);
-    return CLV_OK;
+    return require_shortest(&item, what, err);
 }
 
 clv_status clv_cose_parse(clv_bytes bytes, clv_cose *out, clv_error *err)
 {
     clv_cursor c = clv_cursor_of(bytes);
-    clv_cbor_item header, payload, signature;
     CLV_TRY(open_envelope(&c, &out->tagged, err));
-    CLV_TRY(
-        clv_item_expect(&c, CLV_CBOR_BYTES, CLV_ATT_COSE_SHAPE, "protected header", &header, err));
+    CLV_TRY(envelope_bytes(&c, "protected header", &out->protected_header, err));
     CLV_TRY(read_unprotected(&c, &out->unprotected_null, err));
-    CLV_TRY(clv_item_expect(&c, CLV_CBOR_BYTES, CLV_ATT_COSE_SHAPE, "payload", &payload, err));
-    CLV_TRY(clv_item_expect(&c, CLV_CBOR_BYTES, CLV_ATT_COSE_SHAPE, "signature", &signature, err));
+    CLV_TRY(envelope_bytes(&c, "payload", &out->payload, err));
+    CLV_TRY(envelope_bytes(&c, "signature", &out->signature, err));
     if (c.rest.n != 0)
         return clv_fail(err, CLV_ATT_TRAILING,
                         "expected nothing after the document, found %zu bytes", c.rest.n);
-    CLV_TRY(check_protected(header.bytes, err));
-    if (signature.bytes.n != CLV_COSE_SIGNATURE_SIZE)
+    CLV_TRY(check_protected(out->protected_header, err));
+    if (out->signature.n != CLV_COSE_SIGNATURE_SIZE)
         return clv_fail(err, CLV_ATT_SIGNATURE_LENGTH,
                         "signature: expected %d bytes (r || s), found %zu", CLV_COSE_SIGNATURE_SIZE,
-                        signature.bytes.n);
-    out->protected_header = header.bytes;
-    out->payload = payload.bytes;
-    out->signature = signature.bytes;
+                        out->signature.n);
     return CLV_OK;
 }
 

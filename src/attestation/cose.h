@@ -24,8 +24,9 @@ typedef struct clv_cose {
 
 /*
  * Split the envelope; the views point into bytes. Checked are the array, the algorithm, the
- * lengths and that nothing follows. Null in place of the unprotected header is only noted here:
- * it is refused once the payload was read, whose faults say more about where it came from.
+ * lengths, that each head is in its shortest form (CLV_ATT_ENCODING) and that nothing follows. Null
+ * in place of the unprotected header is only noted here: it is refused once the payload was read,
+ * whose faults say more about where it came from.
  */
 CLV_NODISCARD clv_status clv_cose_parse(clv_bytes bytes, clv_cose *out, clv_error *err);
 CLV_NODISCARD clv_status clv_cose_check_unprotected(const clv_cose *cose, clv_error *err);

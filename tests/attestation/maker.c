@@ -300,6 +300,18 @@ static void put_order(uint8_t out[HALF])
     EC_GROUP_free(group);
 }
 
+/* A string of the envelope, its length in four bytes when that is the knob turned. */
+static void put_bytes(clv_buf *out, const maker_knobs *k, maker_long which, clv_bytes bytes)
+{
+    if (k->long_head != which) {
+        MUST_OK(clv_cbor_put_bytes(out, bytes, NULL));
+        return;
+    }
+    put_hex(out, "5a");
+    MUST_OK(clv_buf_u32(out, (uint32_t)bytes.n, NULL));
+    MUST_OK(clv_buf_append(out, bytes, NULL));
+}
+
 static void put_signature(clv_buf *out, const maker_knobs *k, const uint8_t right[2 * HALF])
 {
     uint8_t s[2 * HALF + 1] = {0};
@@ -342,7 +354,7 @@ static void put_signature(clv_buf *out, const maker_knobs *k, const uint8_t righ
     default:
         break;
     }
-    MUST_OK(clv_cbor_put_bytes(out, CLV_BYTES(s, n), NULL));
+    put_bytes(out, k, LONG_SIGNATURE, CLV_BYTES(s, n));
 }
 
 /* The right protected header: {1: -35}. */
@@ -357,14 +369,14 @@ static void put_envelope(clv_buf *out, const maker_knobs *k, clv_bytes protected
     if (k->protected_as != AS_RIGHT)
         put_as(out, k->protected_as);
     else
-        MUST_OK(clv_cbor_put_bytes(out, protected_header, NULL));
+        put_bytes(out, k, LONG_PROTECTED, protected_header);
     put_hex(out, k->unprotected != NULL ? k->unprotected : "a0");
     if (k->payload_as != AS_RIGHT)
         put_as(out, k->payload_as);
     else if (k->payload_padded)
         MUST_OK(clv_cbor_put_bytes(out, CLV_BYTES(filling, CLV_PAYLOAD_MAX + 1), NULL));
     else
-        MUST_OK(clv_cbor_put_bytes(out, payload, NULL));
+        put_bytes(out, k, LONG_PAYLOAD, payload);
 }
 
 static void finish(clv_buf *out, const maker_knobs *k)

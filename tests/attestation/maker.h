@@ -181,6 +181,9 @@ typedef enum maker_signature {
     SIGNATURE_ISSUER,   /* by the instance certificate's key */
 } maker_signature;
 
+/* Which string of the envelope has its length in four bytes. */
+typedef enum maker_long { LONG_NONE, LONG_PROTECTED, LONG_PAYLOAD, LONG_SIGNATURE } maker_long;
+
 typedef struct maker_knobs {
     maker_certificate certificate[MAKER_CERTS];
     maker_field field[MAKER_FIELDS];
@@ -203,8 +206,9 @@ typedef struct maker_knobs {
     const char *protected_; /* hex: the protected header's content */
     maker_as protected_as;
     const char *unprotected; /* hex: the whole item */
-    const char *suffix;      /* hex behind the document */
-    int cut;                 /* bytes cut off the end */
+    maker_long long_head;
+    const char *suffix; /* hex behind the document */
+    int cut;            /* bytes cut off the end */
 } maker_knobs;
 
 /* No knob turned. */
