@@ -184,7 +184,7 @@ CLV_NODISCARD clv_status clv_baseline_parse(clv_bytes baseline, clv_baseline *ou
 
 /*
  * Find the release whose registers (0, 1 and 2 always, more where listed) all match.
- * CLV_BASELINE_REVOKED when only revoked ones match, else CLV_BASELINE_NO_MATCH.
+ * CLV_BASELINE_REVOKED when a revoked one does, else CLV_BASELINE_NO_MATCH when none does.
  */
 CLV_NODISCARD clv_status clv_baseline_match(const clv_baseline *baseline, const clv_pcrs *found,
                                             const clv_release **out, clv_error *err);

@@ -135,20 +135,23 @@ clv_status clv_baseline_open(clv_bytes baseline, clv_bytes signature, const clv_
 clv_status clv_baseline_match(const clv_baseline *baseline, const clv_pcrs *found,
                               const clv_release **out, clv_error *err)
 {
-    const clv_release *revoked = NULL;
+    const clv_release *match = NULL;
     for (size_t i = 0; i < baseline->count; i++) {
         const clv_release *release = &baseline->release[i];
         if (clv_pcrs_match(found, &release->pcrs, NULL) != CLV_OK)
             continue;
-        if (!release->revoked) {
-            *out = release;
-            return CLV_OK;
-        }
-        revoked = release;
+        /* An image that was revoked under one name is not in force under another. */
+        if (release->revoked)
+            return clv_fail(err, CLV_BASELINE_REVOKED,
+                            "expected a release in force, found %s, which is revoked",
+                            release->name);
+        if (match == NULL)
+            match = release;
     }
-    if (revoked != NULL)
-        return clv_fail(err, CLV_BASELINE_REVOKED,
-                        "expected a release in force, found %s, which is revoked", revoked->name);
+    if (match != NULL) {
+        *out = match;
+        return CLV_OK;
+    }
     return clv_fail(err, CLV_BASELINE_NO_MATCH,
                     "expected one of %zu releases, found an image that is none of them",
                     baseline->count);

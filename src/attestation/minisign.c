@@ -121,16 +121,19 @@ clv_status clv_minisign_verify(clv_bytes content, clv_bytes signature_file_text,
     clv_auto(signature_file) file = SIGNATURE_FILE_INIT;
     CLV_TRY(parse(signature_file_text, &file, err));
     clv_bytes id = CLV_BYTES(file.first.p + ALGORITHM_SIZE, KEY_ID_SIZE);
+    bool known = false;
     for (size_t i = 0; i < key_count; i++) {
         if (!clv_bytes_equal(id, CLV_BYTES(keys[i].id, sizeof keys[i].id)))
             continue;
+        known = true;
         bool comment_holds;
         CLV_TRY(signs_comment(&file, keys[i].key, &comment_holds, err));
-        if (!signs_content(&file, keys[i].key, content) || !comment_holds)
-            return clv_fail(err, CLV_BASELINE_SIGNATURE,
-                            "the signature is not over this baseline and its comment");
-        return CLV_OK;
+        if (signs_content(&file, keys[i].key, content) && comment_holds)
+            return CLV_OK;
     }
+    if (known)
+        return clv_fail(err, CLV_BASELINE_SIGNATURE,
+                        "the signature is not over this baseline and its comment");
     return clv_fail(err, CLV_BASELINE_KEY,
                     "expected a signature by one of %zu release keys, found "
                     "one by another key",

@@ -222,6 +222,24 @@ static void an_image_matches_whole_or_not_at_all(void **state)
     test_free(baseline);
 }
 
+static void an_image_revoked_under_one_name_is_in_force_under_none(void **state)
+{
+    (void)state;
+    static const char *const revoked[] = {"\"1\"", "\"2\"", "\"1\",\"2\""};
+    clv_baseline *baseline = test_calloc(1, sizeof *baseline);
+    const clv_release *release = NULL;
+    clv_pcrs found = image(0x11);
+    for (size_t i = 0; i < ROWS(revoked); i++) {
+        clv_auto(clv_buf) text = CLV_BUF_INIT;
+        assert_ok(clv_buf_printf(
+            &text, err, BASELINE(RELEASE("1", "1") "," RELEASE("2", "1"), "%s"), revoked[i]));
+        assert_ok(clv_baseline_parse(clv_buf_bytes(&text), baseline, err));
+        assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_REVOKED);
+        assert_null(release);
+    }
+    test_free(baseline);
+}
+
 static void release_keys_have_one_form(void **state)
 {
     (void)state;
@@ -286,6 +304,7 @@ int main(void)
         cmocka_unit_test(a_changed_baseline_is_refused_before_it_is_read),
         cmocka_unit_test(each_malformed_baseline_is_refused),
         cmocka_unit_test(an_image_matches_whole_or_not_at_all),
+        cmocka_unit_test(an_image_revoked_under_one_name_is_in_force_under_none),
         cmocka_unit_test(release_keys_have_one_form),
         cmocka_unit_test(the_ordinary_minisign_signs_for_us),
     };
