@@ -69,6 +69,12 @@ CLV_NODISCARD clv_status clv_gate_vouch(clv_gate *gate, const clv_operation *ope
                                         clv_voucher **out, clv_error *err);
 
 /*
+ * Take a voucher out of its owner's pointer, which is NULL from then on. Of several threads that do
+ * so with one pointer, one gets the voucher and the others NULL.
+ */
+clv_voucher *clv_voucher_move(clv_voucher **from);
+
+/*
  * Spend: from here on the voucher cannot be spent again, by anyone, whatever this returns.
  * CLV_VOUCHER_SPENT, CLV_VOUCHER_EXPIRED, CLV_VOUCHER_MISMATCH (the operation's digest is not the
  * one vouched for). For the kms room, as the first thing it does with a voucher.

@@ -13,7 +13,7 @@
 void clv_ahead_init(clv_ahead *ahead)
 {
     pthread_condattr_t monotonic;
-    *ahead = (clv_ahead){.running = false};
+    *ahead = (clv_ahead){.entry_max = CLV_AHEAD_VOUCHERS_MAX};
     pthread_mutex_init(&ahead->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -102,16 +102,21 @@ static void *work(void *context)
 clv_status clv_gate_work_ahead(clv_gate *gate, size_t keys, size_t vouchers, clv_error *err)
 {
     clv_ahead *ahead = &gate->ahead;
-    if (keys > CLV_AHEAD_KEYS_MAX || vouchers > CLV_AHEAD_VOUCHERS_MAX || ahead->running)
-        return clv_fail(err, CLV_INTERNAL,
-                        "expected at most %d keys and %d vouchers ahead, and no thread before",
-                        CLV_AHEAD_KEYS_MAX, CLV_AHEAD_VOUCHERS_MAX);
-    ahead->key_target = keys;
-    ahead->entry_max = vouchers;
-    if (pthread_create(&ahead->thread, NULL, work, gate) != 0)
-        return clv_fail(err, CLV_SYSTEM, "the thread that works ahead cannot be started");
-    ahead->running = true;
-    return CLV_OK;
+    clv_status status = CLV_OK;
+    pthread_mutex_lock(&ahead->lock);
+    if (keys > CLV_AHEAD_KEYS_MAX || vouchers > CLV_AHEAD_VOUCHERS_MAX || ahead->running) {
+        status = clv_fail(err, CLV_INTERNAL,
+                          "expected at most %d keys and %d vouchers ahead, and no thread before",
+                          CLV_AHEAD_KEYS_MAX, CLV_AHEAD_VOUCHERS_MAX);
+    } else {
+        ahead->key_target = keys;
+        ahead->entry_max = vouchers;
+        ahead->running = pthread_create(&ahead->thread, NULL, work, gate) == 0;
+        if (!ahead->running)
+            status = clv_fail(err, CLV_SYSTEM, "the thread that works ahead cannot be started");
+    }
+    pthread_mutex_unlock(&ahead->lock);
+    return status;
 }
 
 /* With the lock. Whether the id was among the recent ones, which it is from now on. */
@@ -131,11 +136,10 @@ void clv_ahead_note(clv_gate *gate, const uint8_t id[CLV_AHEAD_ID_SIZE],
 {
     clv_ahead *ahead = &gate->ahead;
     clv_auto(clv_operation) copy = CLV_OPERATION_INIT;
-    if (!ahead->running)
-        return;
     pthread_mutex_lock(&ahead->lock);
     /* One that is wanted twice is prepared twice: there may be two callers. */
-    if (was_recent(ahead, id) && ahead->wanted_count + ahead->entry_count < ahead->entry_max &&
+    if (ahead->running && was_recent(ahead, id) &&
+        ahead->wanted_count + ahead->entry_count < ahead->entry_max &&
         clv_operation_copy(operation, &copy, NULL) == CLV_OK) {
         ahead->wanted[ahead->wanted_count++] = copy;
         copy = (clv_operation)CLV_OPERATION_INIT;

@@ -14,7 +14,7 @@
 #define CLV_AHEAD_RECENT 16
 
 typedef struct clv_ahead {
-    pthread_mutex_t lock; /* protects every member below but the thread itself */
+    pthread_mutex_t lock; /* protects every member below; the thread's id is its joiner's */
     pthread_cond_t wake;  /* something was taken, is wanted, or the thread has to end */
     pthread_t thread;
     bool running, stop;
@@ -45,7 +45,7 @@ CLV_NODISCARD clv_status clv_cache_id(const clv_identity *identity, const clv_op
                                       uint8_t id[CLV_AHEAD_ID_SIZE], clv_error *err);
 /* Moves a voucher out, or gives NULL: taking removes it, so nobody else can have it. */
 clv_voucher *clv_cache_take(clv_ahead *ahead, const uint8_t id[CLV_AHEAD_ID_SIZE]);
-/* Moves *voucher in; where there is no room the oldest goes. */
+/* Moves *voucher in; where there is no room the oldest goes. None is kept where none may be. */
 void clv_cache_put(clv_ahead *ahead, const uint8_t id[CLV_AHEAD_ID_SIZE], clv_voucher **voucher);
 /* Wipes those with too little life left to be worth giving out. How many remain. With the lock. */
 size_t clv_cache_sweep(clv_ahead *ahead);

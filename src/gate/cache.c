@@ -65,12 +65,14 @@ void clv_cache_put(clv_ahead *ahead, const uint8_t id[CLV_AHEAD_ID_SIZE], clv_vo
 {
     clv_voucher *old = NULL;
     pthread_mutex_lock(&ahead->lock);
-    if (clv_cache_sweep(ahead) >= CLV_AHEAD_VOUCHERS_MAX)
+    if (clv_cache_sweep(ahead) >= ahead->entry_max && ahead->entry_count > 0)
         old = remove_at(ahead, 0);
-    struct clv_ahead_entry *entry = &ahead->entry[ahead->entry_count++];
-    memcpy(entry->id, id, CLV_AHEAD_ID_SIZE);
-    entry->voucher = *voucher;
-    *voucher = NULL;
+    if (ahead->entry_count < ahead->entry_max) {
+        struct clv_ahead_entry *entry = &ahead->entry[ahead->entry_count++];
+        memcpy(entry->id, id, CLV_AHEAD_ID_SIZE);
+        entry->voucher = clv_voucher_move(voucher);
+    }
     pthread_mutex_unlock(&ahead->lock);
     clv_voucher_free(&old);
+    clv_voucher_free(voucher);
 }

@@ -14,6 +14,19 @@
 /* What the NSM gives into the kernel's and OpenSSL's pools. */
 #define SEED_SIZE 64
 
+/* A source that is stuck says the same twice (NIST SP 800-90B section 4.4.1, repetition count). */
+static clv_status check_seed(clv_bytes seed, clv_error *err)
+{
+    clv_cursor c = clv_cursor_of(seed);
+    clv_bytes first, second;
+    CLV_TRY(clv_cursor_take(&c, seed.n / 2, &first, err));
+    CLV_TRY(clv_cursor_take(&c, seed.n / 2, &second, err));
+    if (clv_bytes_equal_secret(first, second))
+        return clv_fail(err, CLV_NO_ENTROPY,
+                        "expected random bytes from the NSM, found the same %zu twice", first.n);
+    return CLV_OK;
+}
+
 /* R26: no key is made from a pool that is not ready, nor from the guest's own noise alone. */
 static clv_status seed_randomness(clv_nsm *nsm, clv_error *err)
 {
@@ -23,6 +36,7 @@ static clv_status seed_randomness(clv_nsm *nsm, clv_error *err)
     clv_auto_ptr(clv_secret) seed = NULL;
     CLV_TRY(clv_secret_new(SEED_SIZE, &seed, err));
     CLV_TRY(clv_nsm_random(nsm, clv_secret_writable(seed), SEED_SIZE, err));
+    CLV_TRY(check_seed(clv_secret_bytes(seed), err));
     RAND_seed(clv_secret_bytes(seed).p, SEED_SIZE);
     clv_auto(clv_fd) pool = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
     if (pool < 0 || write(pool, clv_secret_bytes(seed).p, SEED_SIZE) != SEED_SIZE)

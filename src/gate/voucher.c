@@ -33,6 +33,11 @@ void clv_voucher_free(clv_voucher **voucher)
     *voucher = NULL;
 }
 
+clv_voucher *clv_voucher_move(clv_voucher **from)
+{
+    return __atomic_exchange_n(from, NULL, __ATOMIC_ACQ_REL);
+}
+
 static clv_status take_key(clv_gate *gate, clv_voucher *voucher, clv_buf *spki, clv_error *err)
 {
     bool pooled;

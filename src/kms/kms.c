@@ -296,8 +296,7 @@ static clv_status exchange_once(attempt *a, clv_kms_answer *out, clv_error *err)
 static clv_status attempt_once(attempt *a, clv_voucher **voucher, clv_kms_answer *out,
                                clv_error *err)
 {
-    clv_auto_ptr(clv_voucher) mine = *voucher;
-    *voucher = NULL;
+    clv_auto_ptr(clv_voucher) mine = clv_voucher_move(voucher);
     if (mine == NULL)
         return clv_fail(err, CLV_VOUCHER_SPENT, "expected a voucher, found none");
     CLV_TRY(clv_voucher_spend(mine, a->operation, err));

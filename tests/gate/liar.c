@@ -167,12 +167,24 @@ static void make_document(liar *l, liar_lie lie, nsm_ask *ask, clv_buf *out)
         assert_ok(clv_buf_u8(out, 0, err));
 }
 
+/* {"GetRandom": {"random": …}}: the bytes are the last of the answer. */
+static void keep_random(liar *l, liar_lie lie, clv_buf *answer)
+{
+    assert_true(answer->n > sizeof l->random);
+    uint8_t *random = answer->p + answer->n - sizeof l->random;
+    if (lie == LIE_STUCK)
+        memset(random, 0, sizeof l->random);
+    memcpy(l->random, random, sizeof l->random);
+}
+
 static void answer(liar *l, clv_bytes request, clv_buf *out)
 {
     nsm_ask ask;
     liar_lie lie = (liar_lie)l->lie;
     if (!read_ask(request, &ask)) {
         assert_ok(nsm_handle(&l->module, request, out, err));
+        if (clv_bytes_equal(request, clv_bytes_of("\x69GetRandom")))
+            keep_random(l, lie, out);
         return;
     }
     l->documents++;

@@ -40,6 +40,8 @@ typedef enum liar_lie {
     LIE_SLOW,
     LIE_BACKWARDS,
     LIE_AHEAD,
+    /* randomness */
+    LIE_STUCK, /* zeros */
     /* shape */
     LIE_CUT,
     LIE_TRAILING,
@@ -63,6 +65,7 @@ typedef struct liar {
     clv_buf first;                          /* the first document */
     _Atomic int lie;
     _Atomic unsigned documents;
+    uint8_t random[NSM_RANDOM_SIZE]; /* the last that was given out */
     int listening, stop;
     pthread_t thread;
 } liar;

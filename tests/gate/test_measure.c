@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <openssl/rand.h>
 #include <sodium.h>
 
 #include <base/crypto.h>
@@ -21,6 +22,19 @@ ssize_t getrandom(void *buffer, size_t length, unsigned flags)
         return -1;
     }
     return syscall(SYS_getrandom, buffer, length, flags);
+}
+
+/* What OpenSSL's generator was given, in place of giving it. */
+static struct {
+    uint8_t p[NSM_RANDOM_SIZE];
+    size_t n;
+} seeded_with;
+
+void RAND_seed(const void *seed, int n)
+{
+    assert_in_range(n, 1, sizeof seeded_with.p);
+    memcpy(seeded_with.p, seed, (size_t)n);
+    seeded_with.n = (size_t)n;
 }
 
 static clv_status open_gate(stage *s, const char *baseline, const char *signature, clv_error *err)
@@ -275,10 +289,36 @@ static void opens_no_gate_while_the_kernels_pool_is_not_ready(void **state)
     stage_close(s);
 }
 
+static void keys_are_made_from_what_the_module_gave_too(void **state)
+{
+    stage *s = *state;
+    stage_boot(s, stage_pins(), "");
+    assert_ok(clv_gate_measure(s->nsm, s->policy, err));
+    seeded_with.n = 0;
+    assert_ok(open_gate(s, "", "", err));
+    assert_true(seeded_with.n >= 32);
+    assert_memory_equal(seeded_with.p, s->liar.random, seeded_with.n);
+    stage_close(s);
+}
+
+static void opens_no_gate_on_randomness_that_is_stuck(void **state)
+{
+    stage *s = *state;
+    stage_boot(s, stage_pins(), "");
+    assert_ok(clv_gate_measure(s->nsm, s->policy, err));
+    s->liar.lie = LIE_STUCK;
+    assert_code(open_gate(s, "", "", err), CLV_NO_ENTROPY);
+    assert_null(s->gate);
+    assert_int_equal(s->liar.documents, 0);
+    stage_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opens_no_gate_while_the_kernels_pool_is_not_ready),
+        cmocka_unit_test(opens_no_gate_on_randomness_that_is_stuck),
+        cmocka_unit_test(keys_are_made_from_what_the_module_gave_too),
         cmocka_unit_test(the_policy_is_what_register_16_measures),
         cmocka_unit_test(one_space_more_is_another_register_16),
         cmocka_unit_test(refuses_registers_that_somebody_touched_before),

@@ -218,6 +218,22 @@ static void of_many_threads_exactly_one_spends(void **state)
     stage_close(s);
 }
 
+static void a_voucher_that_was_taken_away_is_nobody_elses(void **state)
+{
+    stage *s = *state;
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    clv_voucher *owned = NULL;
+    stage_operation("AgentSecrets", &operation);
+    stage_open(s, stage_pins());
+    assert_ok(clv_gate_vouch(s->gate, &operation, &owned, err));
+    clv_auto_ptr(clv_voucher) mine = clv_voucher_move(&owned);
+    assert_non_null(mine);
+    assert_null(owned);
+    assert_null(clv_voucher_move(&owned));
+    clv_voucher_free(&mine);
+    stage_close(s);
+}
+
 static bool same_key(clv_voucher *a, clv_voucher *b)
 {
     return EVP_PKEY_eq(clv_voucher_key(a), clv_voucher_key(b)) == 1;
@@ -295,6 +311,27 @@ static void the_cache_is_bounded_and_the_oldest_goes(void **state)
     assert_int_equal(metrics.ahead_missed, 1);
     assert_int_equal(metrics.ahead_taken, 1);
     stage_close(s);
+}
+
+static void no_more_is_kept_than_was_asked_for(void **state)
+{
+    stage *s = *state;
+    clv_gate_metrics metrics;
+    for (size_t most = 0; most < 3; most++) {
+        stage_open(s, stage_pins());
+        assert_ok(clv_gate_work_ahead(s->gate, 0, most, err));
+        for (int i = 0; i < 4; i++) {
+            char purpose[16];
+            clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+            snprintf(purpose, sizeof purpose, "%d", i);
+            stage_operation(purpose, &operation);
+            assert_ok(clv_gate_prepare(s->gate, &operation, err));
+            clv_gate_read_metrics(s->gate, &metrics);
+            assert_true(metrics.ahead_ready <= most);
+        }
+        assert_int_equal(metrics.ahead_ready, most);
+        stage_close(s);
+    }
 }
 
 static void what_nobody_takes_is_not_given_out_old(void **state)
@@ -398,9 +435,11 @@ int main(void)
         cmocka_unit_test(an_operation_that_kms_would_refuse_is_not_vouched_for),
         cmocka_unit_test(expires_unused),
         cmocka_unit_test(of_many_threads_exactly_one_spends),
+        cmocka_unit_test(a_voucher_that_was_taken_away_is_nobody_elses),
         cmocka_unit_test(a_voucher_prepared_ahead_is_taken_once),
         cmocka_unit_test(other_parameters_miss_what_was_prepared),
         cmocka_unit_test(the_cache_is_bounded_and_the_oldest_goes),
+        cmocka_unit_test(no_more_is_kept_than_was_asked_for),
         cmocka_unit_test(what_nobody_takes_is_not_given_out_old),
         cmocka_unit_test(working_ahead_no_request_waits_for_a_key_or_a_document),
         cmocka_unit_test(keys_of_the_pool_are_used_once_each),
