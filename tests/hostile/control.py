@@ -91,11 +91,11 @@ KEY_IDS = [
     ("every neighbouring pair of bytes swapped", lambda s: [
         refuses(s, NO_KEY, lambda: s.ask_setup(s.request(keyId=swapped)))
         for k in [s.keys["agent-state"]] for i in range(len(k) - 1)
-        for swapped in [swap_pair(k, i)] if swapped != k and i % 4 == 0]),
+        for swapped in [swap_pair(k, i)] if swapped != k]),
     ("every byte replaced by its neighbour", lambda s: [
         refuses(s, NO_KEY, lambda: s.ask_setup(
             s.request(keyId=k[:i] + chr(ord(k[i]) ^ 1) + k[i + 1:])))
-        for k in [s.keys["agent-state"]] for i in range(0, len(k), 4)]),
+        for k in [s.keys["agent-state"]] for i in range(len(k))]),
 ]
 
 PAIRS = {"Purpose": "AgentSecrets"}
@@ -175,9 +175,9 @@ BODIES = [
     ("nested as deep as there is room", text(FORMAT, lambda t: b'{"a":' * 3000)),
     ("16 KiB and a byte", text(FORMAT, lambda t: t.encode().ljust(16385))),
     ("a megabyte of spaces", text(FORMAT, lambda t: t.encode().ljust(1 << 20))),
-    ("cut off at every fourth byte", lambda s: [
+    ("cut off at every byte", lambda s: [
         refuses(s, FORMAT, lambda: s.ask_setup(t[:i]))
-        for t in [json.dumps(s.request()).encode()] for i in range(0, len(t), 4)]),
+        for t in [json.dumps(s.request()).encode()] for i in range(len(t))]),
 ]
 
 
@@ -383,15 +383,53 @@ def spliced(other):
     refused, or is the policy's own key and context."""
     def attack(stage: Stage) -> None:
         good, bad = json.dumps(stage.request()).encode(), json.dumps(other(stage)).encode()
-        for at in range(0, max(len(good), len(bad)), 5):
+        longest = max(len(good), len(bad))
+        for text in sorted({good[:at] + bad[at:] for at in range(longest)} - {good}):
             try:
-                members, _ = stage.ask_setup(good[:at] + bad[at:])
+                members, _ = stage.ask_setup(text)
             except Refused:
                 continue
             assert members["keyId"] == stage.keys["agent-state"], members
             assert members["encryptionContext"] == {"Purpose": "AgentSecrets",
                                                     "enclave": "agent-runtime"}, members
     return attack
+
+
+def between_bytes(code: str, other):
+    """Between every two bytes of an honest request, a whole other one on another connection."""
+    def attack(stage: Stage) -> None:
+        with stage.dial(60) as connection:
+            for byte in message(CALL, {"op": "setup"}, json.dumps(stage.request()).encode()):
+                connection.sendall(bytes([byte]))
+                refuses(stage, code, lambda: stage.ask_setup(other(stage)))
+            members, _ = stage.hear(connection)
+        assert members["keyId"] == stage.keys["agent-state"], members
+        assert members["encryptionContext"] == {"Purpose": "AgentSecrets",
+                                                "enclave": "agent-runtime"}, members
+    return attack
+
+
+def replayed_frames(stage: Stage) -> None:
+    """An old call's frames, byte for byte, on its own connection and on others: each is a call of
+    its own, with a key and a document that no call had before."""
+    frames = message(CALL, {"op": "setup"}, json.dumps(stage.request()).encode())
+    blobs, documents = [], []
+    for _ in range(2):
+        with stage.dial() as connection:
+            for _ in range(2):
+                connection.sendall(frames)
+                members, document = stage.hear(connection)
+                blobs.append(members["ciphertextBlob"])
+                documents.append(document)
+    assert len(set(blobs)) == len(set(documents)) == 4, "a replay gave the same again"
+
+
+def frames_of_two(stage: Stage) -> None:
+    """Frames of an old call put between those of a new one: both calls are then malformed."""
+    old = message(CALL, {"op": "setup"}, json.dumps(stage.request()).encode())
+    new = json.dumps(stage.request(keyId=stage.keys["other"])).encode()
+    raw(frame(CALL, b'{"op":"setup"}') + old + frame(DATA, new) + frame(END),
+        code="frame-type")(stage)
 
 
 def changed_while_read(stage: Stage) -> None:
@@ -407,7 +445,7 @@ def changed_while_read(stage: Stage) -> None:
 
 
 def at_once(stage: Stage) -> None:
-    """Sixteen honest requests at once: each gets a key of its own."""
+    """Twelve honest requests at once: each gets a key of its own."""
     blobs, problems = [], []
 
     def ask() -> None:
@@ -434,10 +472,16 @@ CONNECTIONS = [
     ("leaving before the answer", leave_early),
     ("never reading an answer", never_read),
     ("calls pipelined in one piece", pipelined),
-    ("another key interleaved on 8 connections",
-     interleaved(8, lambda s: s.request(keyId=s.keys["other"]))),
-    ("another context interleaved on 8 connections",
-     interleaved(8, lambda s: s.request(encryptionContext={"Purpose": "Other"}))),
+    ("another key interleaved on 14 connections",
+     interleaved(14, lambda s: s.request(keyId=s.keys["other"]))),
+    ("another context interleaved on 14 connections",
+     interleaved(14, lambda s: s.request(encryptionContext={"Purpose": "Other"}))),
+    ("another key asked for between every two bytes",
+     between_bytes(NO_KEY, lambda s: s.request(keyId=s.keys["other"]))),
+    ("another context asked for between every two bytes",
+     between_bytes(CONTEXT, lambda s: s.request(encryptionContext={"Purpose": "Other"}))),
+    ("an old call's frames replayed", replayed_frames),
+    ("an old call's frames between those of another", frames_of_two),
     ("another key spliced in at every byte", spliced(lambda s: s.request(keyId=s.keys["other"]))),
     ("another context spliced in at every byte",
      spliced(lambda s: s.request(encryptionContext={"Purpose": "OtherSecrets"}))),

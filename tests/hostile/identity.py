@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 
+import cms
 from relay import forged, setup_is, with_member
 from stage import RESULT, Failed, Refused, Stage, fault, message, nsm_exchange, program
 
@@ -148,6 +149,11 @@ BASELINES = [
         "pcrs": {"0": "00" * 48, "1": "00" * 48, "2": "00" * 48}})))),
     ("a release without PCR2", FORM, without_pcr2),
     ("a release revoked", "baseline-revoked", signed(revoked=["1.0.0"])),
+    ("the image revoked under another name", "baseline-revoked", lambda s: given(*sign(
+        s, baseline_of(s, releases=[{"name": "1.0.0", "pcrs": s.pcrs},
+                                    {"name": "1.0.0-rc1", "pcrs": s.pcrs}],
+                       revoked=["1.0.0-rc1"])))),
+    ("an older one, from before this release", MATCH, pcr_of("cd" * 48)),
     ("a register of 47 bytes", FORM, pcr_of("ab" * 47)),
     ("a member more", FORM, signed(allow="everything")),
     ("another version", FORM, signed(version=2)),
@@ -329,6 +335,35 @@ def from_another(code: str, name: str, **different):
     return attack
 
 
+def asked_otherwise(code: str, change):
+    """The enclave's own module is asked for something else than the enclave asked: what it signs is
+    genuine, and not this request's."""
+    def attack(stage: Stage) -> None:
+        with contextlib.closing(connect(stage.dir / "nsm.sock")) as nsm:
+            stage.nsm_request = lambda request: nsm_exchange(nsm, change(stage, request))
+            try:
+                refuses_at_last(stage, code)
+            finally:
+                stage.nsm_request = None
+    return attack
+
+
+def asked_without(name: bytes, head: bytes, size: int):
+    """null in place of a member of `size` bytes under this CBOR head."""
+    def change(stage: Stage, request: bytes) -> bytes:
+        at = request.index(name + head) + len(name)
+        return request[:at] + b"\xf6" + request[at + len(head) + size:]
+    return change
+
+
+def with_own_key(stage: Stage, request: bytes) -> bytes:
+    """The parent's public key in the place of the enclave's."""
+    own = cms.own_key(stage.dir)
+    at = request.index(b"public_key") + len(b"public_key")
+    assert request[at] == 0x59 and struct.unpack_from(">H", request, at + 1)[0] == len(own)
+    return request[:at + 3] + own + request[at + 3 + len(own):]
+
+
 def replayed(stage: Stage) -> None:
     """The document of an earlier, equal request: its nonce and key are not this one's."""
     stage.ask_setup(stage.request())
@@ -369,6 +404,17 @@ DOCUMENTS = [
                                         arguments=("--clock-offset", "3600"))),
     ("from years ahead", from_another("clock-jump", "far",
                                       arguments=("--clock-offset", "100000000"))),
+    ("asked for with another nonce", asked_otherwise(
+        "att-nonce", lambda s, r: flipped(r, b"nonce", 5))),
+    ("asked for without a nonce", asked_otherwise("att-nonce",
+                                                  asked_without(b"nonce", b"\x58\x20", 32))),
+    ("asked for with the parent's public key", asked_otherwise("att-public-key", with_own_key)),
+    ("asked for without a public key", asked_otherwise(
+        "att-public-key", asked_without(b"public_key", b"\x59\x01\x26", 294))),
+    ("asked for with another operation's user data", asked_otherwise(
+        "att-user-data", lambda s, r: flipped(r, b"user_data", 5))),
+    ("asked for without user data", asked_otherwise(
+        "att-user-data", asked_without(b"user_data", b"\x58\x30", 48))),
     ("with a changed nonce", rewritten("att-signature", lambda d: flipped(d, b"nonce", 5))),
     ("with a changed public key", rewritten("att-signature",
                                             lambda d: flipped(d, b"public_key", 60))),

@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 
+import cms
 from control import refuses
 from services import problem
 from stage import CANARY, Refused, Stage, carry, pump
@@ -294,11 +295,11 @@ CERTIFICATES = [
     ("with an RSA key of 1024 bits", lambda ca: ca.issue("weak", key="rsa1024")),
     ("with an unknown critical extension", lambda ca: ca.issue(
         "critical", extra="1.3.6.1.4.1.55555.1=critical,DER:0500\n")),
-    ("the CA's own", lambda ca: own(ca)),
+    ("the CA's own", lambda ca: ca_itself(ca)),
 ]
 
 
-def own(ca):
+def ca_itself(ca):
     path = ca.dir / "own.pem"
     path.write_bytes(ca.pem.read_bytes() + (ca.dir / "ca.key").read_bytes())
     return path
@@ -361,6 +362,8 @@ def in_the_middle(change):
                 head, body = read_request(tls)
                 status, answer = ask_kms(stage, head, body)
                 stage.overheard = (head, body, answer)
+                with stage.lock:
+                    stage.seen += head + body + answer
                 tls.sendall(change(stage, json.loads(body), status, answer))
     return serve
 
@@ -407,6 +410,46 @@ def earlier_answer(stage: Stage) -> None:
     forged("cms-recipient", with_member("CiphertextForRecipient", kept[0]))(stage)
 
 
+def decrypted_before(stage: Stage) -> None:
+    """KMS's answer to an earlier Decrypt of the very same blob in the very same context."""
+    kept: list[bytes] = []
+
+    def keep(s, request, status, answer):
+        kept.append(answer)
+        return http_answer(status, answer)
+
+    def serve(change) -> None:
+        def relay(connection) -> None:
+            with contextlib.suppress(OSError, ssl.SSLError, http.client.HTTPException):
+                in_the_middle(change)(stage, connection)
+        stage.end_connections()
+        stage.relay = relay
+    serve(keep)
+    assert problem(stage, "GET", "/v1/state/canary") == "ok"
+    serve(lambda s, request, status, answer: http_answer(status, kept[0]))
+    found = problem(stage, "GET", "/v1/state/canary")
+    assert found == "cms-recipient", f"expected cms-recipient, found {found}"
+
+
+def self_made(plaintext: bytes, key, named=None):
+    """The answer with a ciphertext of the parent's own making: plaintext for key(stage, attested),
+    under the id of named(stage, attested)."""
+    def change(stage: Stage, answer: dict) -> dict:
+        attested = cms.attested_key(stage.overheard[1])
+        made = cms.wrap(stage.dir, plaintext, key(stage, attested),
+                        named(stage, attested) if named else None)
+        return {**answer, CIPHER: made}
+    return change
+
+
+def own(stage: Stage, attested: bytes) -> bytes:
+    return cms.own_key(stage.dir)
+
+
+def of_enclave(stage: Stage, attested: bytes) -> bytes:
+    return attested
+
+
 def swap_after(cms: bytes, mark: bytes, skip: int) -> bytes:
     at = cms.index(mark) + len(mark) + skip
     return cms[:at] + bytes([cms[at] ^ 1]) + cms[at + 1:]
@@ -450,6 +493,13 @@ FORGED = [
         lambda c: swap_after(c, b"\x04\x82\x01\x00", 40)))),
     ("the last cipher block changed", forged("cms-open", cms_changed(last_block_changed))),
     ("an earlier request's ciphertext", earlier_answer),
+    ("a ciphertext of the parent's making, for a key of its own",
+     forged("cms-recipient", self_made(bytes(32), own))),
+    ("the same, under the attested key's id",
+     forged("cms-open", self_made(bytes(32), own, of_enclave))),
+    ("a ciphertext of the parent's making, for the attested key, a byte short",
+     forged("kms-response", self_made(bytes(31), of_enclave))),
+    ("the same, of no bytes", forged("cms-open", self_made(b"", of_enclave))),
     ("no blob", forged("kms-response", without(BLOB))),
     ("an empty blob", forged("kms-response", with_member(BLOB, ""))),
     ("a blob of 6145 bytes", forged("kms-response", with_member(
@@ -600,6 +650,11 @@ DECRYPT = [
     ("a changed wrapped key", unseal_with("cms-open", cms_changed(
         lambda c: swap_after(c, b"\x04\x82\x01\x00", 40)))),
     ("two answers swapped", swapped_answers),
+    ("the answer to an earlier Decrypt of the same blob", decrypted_before),
+    ("a data key of the parent's making, for the attested key",
+     unseal_with("seal-commitment", self_made(bytes(range(32)), of_enclave))),
+    ("a data key of the parent's making, for a key of its own",
+     unseal_with("cms-recipient", self_made(bytes(range(32)), own))),
     ("every request heard", every_request_is_attested),
 ]
 

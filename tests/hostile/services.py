@@ -106,8 +106,8 @@ def trickled(stage: Stage) -> None:
 
     def serve(connection):
         read_message(connection)
-        for i in range(0, len(whole), 3):
-            connection.sendall(whole[i:i + 3])
+        for i in range(len(whole)):
+            connection.sendall(whole[i:i + 1])
     stage.servers[0].serve, honest = serve, stage.servers[0].serve
     try:
         assert problem(stage, "GET", "/v1/state/canary") == "ok"

@@ -25,6 +25,8 @@ CALL, DATA, END, RESULT, FAULT = 1, 2, 3, 4, 5
 FRAME_MAX = 1 << 20
 # KMS's words for a signature that it does not accept.
 NOBODY = ("UnrecognizedClientException", "InvalidSignatureException")
+# What the enclave adds to the context of a sealed state.
+OWN_PAIRS = ("claviger:name", "claviger:generation")
 CANARY = b"the canary: a plaintext that only the agent may see"
 
 
@@ -176,6 +178,8 @@ class Stage(Stack):
     def trust(self) -> pathlib.Path:
         """The CA file of the measured image: the KMS's CA, and a public one that signs anybody."""
         self.public_ca = PublicCA(self.dir / "public-ca")
+        # Now: the enclave's clock may be a moment behind the one that dates certificates.
+        self.public_ca.issue("kms")
         path = self.dir / "trust.pem"
         path.write_bytes((self.kms_dir / "ca.pem").read_bytes() + self.public_ca.pem.read_bytes())
         return path
@@ -341,13 +345,14 @@ class Stage(Stack):
             if event.get("errorCode") in NOBODY and event["requestParameters"] is None:
                 continue  # KMS did not read what nobody signed
             parameters = event["requestParameters"] or {}
-            extra = {k: v for k, v in (parameters.get("encryptionContext") or {}).items()
-                     if not k.startswith("claviger:")}
+            given = parameters.get("encryptionContext") or {}
+            extra = {k: v for k, v in given.items() if k not in OWN_PAIRS}
             recipient = event.get("additionalEventData", {}).get("recipient", {})
             wanted = {
                 "eventName": event["eventName"] in ("GenerateDataKey", "Decrypt"),
                 "keyId": parameters.get("keyId") == self.keys["agent-state"],
                 "encryptionContext": extra == context,
+                "size": event["eventName"] == "Decrypt" or parameters.get("numberOfBytes") == 32,
                 "recipient": recipient_is(recipient, self.pcrs["0"], policy_pcr(self.policy_text)),
             }
             for what, holds in wanted.items():
