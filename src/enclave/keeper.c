@@ -24,11 +24,26 @@ bool clv_keeper_can_help(clv_status status)
            status == CLV_KMS_CREDENTIALS || status == CLV_KMS_UNRECOGNIZED_CLIENT;
 }
 
+/* Expired ones must not take the place of others that may still serve. */
+static clv_status check_expiry(clv_keeper *keeper, const clv_credentials *credentials,
+                               clv_error *err)
+{
+    uint64_t now = 0;
+    CLV_TRY(clv_clock_now(keeper->clock, &now, err));
+    if (credentials->expires_ms != 0 && credentials->expires_ms <= now)
+        return clv_fail(err, CLV_KMS_CREDENTIALS_EXPIRED,
+                        "expected AWS credentials that are valid, found %s expired",
+                        credentials->access_key_id);
+    return CLV_OK;
+}
+
 static clv_status fetch(clv_keeper *keeper, clv_error *err)
 {
     clv_auto(clv_credentials) credentials = CLV_CREDENTIALS_INIT;
     atomic_fetch_add(&keeper->metrics->credential_fetches, 1);
     clv_status status = clv_services_credentials(keeper->services, &credentials, err);
+    if (status == CLV_OK)
+        status = check_expiry(keeper, &credentials, err);
     if (status == CLV_OK)
         clv_kms_set_credentials(keeper->kms, &credentials);
     else

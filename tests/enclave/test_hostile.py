@@ -49,6 +49,21 @@ class HostileCase(Case):
         self.stack.parent.lies = {}
 
 
+class Replacements(HostileCase):
+    def test_expired_or_malformed_ones_do_not_replace_those_that_serve(self):
+        control = str(self.stack.dir / "control.sock")
+        good = self.stack.credentials
+        rows = (("kms-credentials-expired", {**good, "Expiration": "2020-01-01T00:00:00Z"}),
+                ("kms-credentials", {**good, "SecretAccessKey": 7}), ("kms-credentials", []))
+        for code, credentials in rows:
+            time.sleep(2.1)  # the daemon fetches no more often
+            with self.lying(credentials=lambda c, d, text=credentials: ({}, json.dumps(
+                    text).encode())), self.assertRaises(Refused) as refused:
+                call(control, {"op": "reload"})
+            self.assertEqual(refused.exception.code, code)
+            self.assertIn(self.api("PUT", "/v1/state/credentials", SEALED)[0], (200, 201))
+
+
 class Store(HostileCase):
     def setUp(self):
         for name, data in (("a", b"the state a"), ("b", b"the state b")):
