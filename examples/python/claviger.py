@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, Optional, Union
@@ -78,6 +79,12 @@ class _Connection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
+    def drop_if_ended(self) -> None:
+        """The daemon closes idle connections and may have been restarted: nothing can be read
+        between two calls but that end, and the next call opens another connection."""
+        if self.sock is not None and select.select([self.sock], [], [], 0)[0]:
+            self.close()
+
 
 class Client:
     """The agent API, one call a method. `key` may be left out when the policy has one key."""
@@ -114,6 +121,16 @@ class Client:
         """generation: the one that must be there; Problem with status 412 when it is another."""
         with self.open_state(name, generation, key) as answer:
             return State(answer.read(), int(answer.getheader("ETag", '"0"').strip('"')))
+
+    def wait_state(self, name: str, generation: int, seconds: int = 25,
+                   key: Optional[str] = None) -> Optional[State]:
+        """The state once it is of another generation than this one; None when the time is over."""
+        answer = self._send("GET", f"/v1/state/{quote(name)}", None,
+                            {"If-None-Match": f'"{generation}"'}, key=key, wait=str(seconds))
+        data = answer.read()
+        if answer.status == 304:
+            return None
+        return State(data, int(answer.getheader("ETag", '"0"').strip('"')))
 
     @contextlib.contextmanager
     def open_state(self, name: str, generation: Optional[int] = None, key: Optional[str] = None
@@ -200,11 +217,11 @@ class Client:
             query["key"] = self.key
         given = {name: value for name, value in query.items() if value is not None}
         target = path + ("?" + urlencode(given, quote_via=quote) if given else "")
+        self._connection.drop_if_ended()
         try:
             self._connection.request(method, target, body, headers or {})
             answer = self._connection.getresponse()
-        except (ConnectionError, http.client.HTTPException):
-            # The daemon closes connections that are idle; the next call opens another.
+        except BaseException:  # half a request, or an answer that would be the next call's
             self._connection.close()
             raise
         if answer.status < 400:
@@ -245,13 +262,16 @@ class AsyncClient:
             self._idle.pop().close()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "open_state" or not hasattr(Client, name):
+        if name.startswith("_") or name in ("open_state", "close") or not hasattr(Client, name):
             raise AttributeError(name)
+
+        def run(client: Client, arguments: Any, more: Any) -> Any:
+            try:  # on the thread: a call that is cancelled keeps its connection until it ends
+                return getattr(client, name)(*arguments, **more)
+            finally:
+                self._idle.append(client)
 
         async def call(*arguments: Any, **more: Any) -> Any:
             client = self._idle.pop() if self._idle else self._make()
-            try:
-                return await asyncio.to_thread(getattr(client, name), *arguments, **more)
-            finally:
-                self._idle.append(client)
+            return await asyncio.to_thread(run, client, arguments, more)
         return call

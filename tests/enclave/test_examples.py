@@ -156,6 +156,45 @@ class Examples(Case):
         paid = json.loads(self.node("wallet.mjs", self.socket(), "5 to ann"))
         self.assertTrue(paid["holds"])
 
+    def test_the_node_tool_agent_unseals_the_same_key_for_one_call(self):
+        self.assertEqual(self.node("tool_agent.mjs", self.socket(), "store", "maps",
+                                   text="another-api-key\n"),
+                         "stored the key of maps as generation 1\n")
+        called = self.node("tool_agent.mjs", self.socket(), "call", "maps", "Bern")
+        self.assertEqual(called, self.python("tool_agent.py", "--socket", self.socket(), "call",
+                                             "maps", "Bern").stdout)
+        self.assertNotIn("another-api-key", called)
+
+    def test_a_client_outlives_its_connection(self):
+        """The daemon closes idle ones; a restart is the same, at once."""
+        with Client(self.socket()) as claviger:
+            claviger.put_state("outlives", b"before")
+            self.stack.restart_enclave()
+            self.assertEqual(claviger.get_state("outlives").data, b"before")
+
+    def test_a_call_that_is_given_up_costs_no_other_its_answer(self):
+        async def run():
+            async with AsyncClient(self.socket()) as claviger:
+                stored = await claviger.put_state("waited", b"x")
+                waiting = asyncio.create_task(claviger.wait_state("waited", stored.generation, 2))
+                await asyncio.sleep(0.2)
+                waiting.cancel()
+                answers = await asyncio.gather(*(claviger.get_state("waited") for _ in range(8)))
+                return {a.data for a in answers}, await claviger.wait_state("waited", 1000, 1)
+        answers, later = asyncio.run(run())
+        self.assertEqual((answers, later.data), ({b"x"}, b"x"))
+
+    def test_a_client_that_gives_up_half_a_body_still_works(self):
+        def body():
+            yield b"half"
+            raise KeyError("no more")
+        with Client(self.socket()) as claviger:
+            with self.assertRaises(KeyError):
+                claviger.put_state("half", body())
+            with self.assertRaises(Problem) as missing:
+                claviger.get_state("half")
+            self.assertEqual(missing.exception.code, "state-not-found")
+
     def test_the_node_client_does_what_the_python_client_does(self):
         script = self.stack.dir / "client.mjs"
         script.write_text(f"""
