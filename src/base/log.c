@@ -11,6 +11,7 @@
 
 #include <base/clock.h>
 #include <base/supervisor.h>
+#include <claviger/bytes.h>
 
 static struct {
     const char *program;
@@ -34,7 +35,9 @@ static const char *const priority[] = {
 };
 #define PRIORITY_BYTES 3
 
-#define LINE_MAX_BYTES 2048
+/* A sentence of the largest size fits even where JSON escapes every character of it. */
+#define SENTENCE_MAX_BYTES 1024
+#define LINE_MAX_BYTES     (2 * SENTENCE_MAX_BYTES + 512)
 
 void clv_log_start(const char *program, clv_log_level level, bool json)
 {
@@ -74,6 +77,17 @@ static void make_printable(char *text)
     for (; *text != '\0'; text++) {
         if (iscntrl((unsigned char)*text))
             *text = ' ';
+    }
+}
+
+/* Nor may it keep its line from being JSON, and so out of the log. */
+static void make_utf8(char *text)
+{
+    if (clv_utf8_valid(clv_bytes_of(text)))
+        return;
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text >= 0x80)
+            *text = '?';
     }
 }
 
@@ -117,10 +131,13 @@ static void log_json(clv_log_level level, const char *event, const char *operati
 }
 
 static void log_line(clv_log_level level, const char *event, const char *operation,
-                     const char *code, const char *sentence)
+                     const char *code, const char *raw)
 {
-    char time[CLV_TIME_TEXT_SIZE];
+    char time[CLV_TIME_TEXT_SIZE], sentence[SENTENCE_MAX_BYTES];
     clv_time_text(clv_wall_ms(), time);
+    snprintf(sentence, sizeof sentence, "%s", raw);
+    make_printable(sentence);
+    make_utf8(sentence);
     if (settings.json)
         log_json(level, event, operation, time, code, sentence);
     else
@@ -131,7 +148,7 @@ void clv_log(clv_log_level level, const char *event, const char *operation, cons
 {
     if (level > settings.level)
         return;
-    char sentence[LINE_MAX_BYTES / 2];
+    char sentence[SENTENCE_MAX_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);

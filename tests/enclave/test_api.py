@@ -228,6 +228,51 @@ class Rate(Case):
         self.assertEqual(self.api("GET", "/v1/identity")[0], 200)
 
 
+class Logs(Case):
+    @classmethod
+    def policy(cls, stack):
+        stack.enclave_arguments = ["--log", "json"]
+        return policy_of(stack)
+
+    def lines(self):
+        text = self.stack.running["clavigerd"].log
+        return [json.loads(line) for line in text.splitlines()]
+
+    def test_each_refusal_is_in_the_log_under_the_operation_it_was_told(self):
+        names = ["nothing", "%ff%fe", "a%0a2026-01-01 forged", "%1b%5b2J", "%22" * 120, "%5c" * 120,
+                 "%e2%82", "x" * 300, "%c3%a9" * 60]
+        for name in names:
+            for target in (f"/v1/state/{name}", f"/{name}", f"/v1/state/a?{name}=1"):
+                with self.subTest(target=target[:40]):
+                    status, headers, body = self.api("GET", target.replace(" ", "%20"))
+                    problem = json.loads(body)
+                    self.assertGreaterEqual(status, 400)
+                    found = [line for line in self.lines()
+                             if line.get("operation") == problem["operation"]]
+                    self.assertEqual(len(found), 1, "one line of this operation")
+                    self.assertIn(problem["code"], found[0]["message"])
+                    self.assertNotRegex(found[0]["message"], r"[\x00-\x1f]")
+
+    def test_raw_bytes_in_a_path_do_not_keep_a_request_out_of_the_log(self):
+        before = len(self.lines())
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(self.stack.dir / "agent.sock"))
+            s.sendall(b"GET /\xff\xfe\x1b[2J HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(s.recv(65536).startswith(b"HTTP/1.1 404"))
+        self.assertEqual([line["event"] for line in self.lines()[before:]], ["api.refused"])
+
+    def test_what_agents_store_is_not_in_the_log(self):
+        self.assertEqual(self.api("PUT", "/v1/state/logged", b"needle-in-the-log")[0], 201)
+        self.assertEqual(self.api("GET", "/v1/state/logged")[2], b"needle-in-the-log")
+        status, key = self.json_api("POST", "/v1/keys/derive", {
+            "path": "p", "purpose": "q", "algorithm": "raw"})
+        self.assertEqual(status, 200)
+        log = self.stack.running["clavigerd"].log
+        self.assertNotIn("needle", log)
+        self.assertNotIn(key["key"], log)
+        self.assertIn("PUT /v1/state/{name}", log)
+
+
 @unittest.skipUnless(os.getuid() == 0, "needs root to be several agents")
 class Capabilities(Case):
     @classmethod

@@ -5,7 +5,7 @@ import pathlib
 import re
 import unittest
 
-from common import SEALED, Case  # also finds tests/lib
+from common import NOBODY, SEALED, Case, as_uid, policy_of  # also finds tests/lib
 from openapi import Description
 
 TEXT = (pathlib.Path(os.environ["CLAVIGER_SOURCE"]) / "docs" / "openapi.yaml").read_text()
@@ -18,7 +18,20 @@ def json_of(value):
     return json.dumps(value).encode()
 
 
-# Each route once as it is meant, and as it is refused: (path, body, headers, expected status).
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "claviger-stream"}
+
+
+def sealed_before(seen):
+    return seen["POST", "/v1/seal"]
+
+
+def generated_before(seen):
+    made = json.loads(seen["POST", "/v1/kms/generate-data-key"])
+    return json_of({"ciphertext": made["ciphertext"]})
+
+
+# Each route as it is meant, with every success that is described, and as it is refused: (path, body,
+# headers, expected status). A body that is a function makes it from the successful answers before.
 CALLS = {
     ("PUT", "/v1/state/{name}"): [
         ("/v1/state/a", SEALED, {}, 201), ("/v1/state/a", SEALED, {}, 200),
@@ -33,9 +46,13 @@ CALLS = {
     ("DELETE", "/v1/state/{name}"): [
         ("/v1/state/a", None, {}, 204), ("/v1/state/a", None, {}, 404)],
     ("POST", "/v1/seal"): [("/v1/seal?name=m", SEALED, {}, 200), ("/v1/seal", SEALED, {}, 400)],
-    ("POST", "/v1/unseal"): [("/v1/unseal?name=m", b"not sealed", {}, 422)],
-    ("POST", "/v1/stream/seal"): [("/v1/stream/seal?name=m", None, {}, 400)],
-    ("POST", "/v1/stream/unseal"): [("/v1/stream/unseal?name=m", None, {}, 400)],
+    ("POST", "/v1/unseal"): [
+        ("/v1/unseal?name=m", sealed_before, {}, 200), ("/v1/unseal?name=m", b"not sealed", {}, 422)],
+    ("POST", "/v1/stream/seal"): [
+        ("/v1/stream/seal?name=m", None, UPGRADE, 101), ("/v1/stream/seal?name=m", None, {}, 400)],
+    ("POST", "/v1/stream/unseal"): [
+        ("/v1/stream/unseal?name=m", None, UPGRADE, 101),
+        ("/v1/stream/unseal?name=m", None, {}, 400)],
     ("POST", "/v1/keys/derive"): [
         ("/v1/keys/derive", json_of(KEY), JSON, 200), ("/v1/keys/derive", b"{}", JSON, 400)],
     ("POST", "/v1/keys/public"): [("/v1/keys/public", json_of(KEY), JSON, 200)],
@@ -46,11 +63,12 @@ CALLS = {
     ("POST", "/v1/attestation"): [
         ("/v1/attestation", json_of({"nonce": "00ff", "report_data": "01"}), JSON, 200),
         ("/v1/attestation", json_of({"report_data": "00" * 65}), JSON, 400)],
-    ("POST", "/v1/kms/decrypt"): [
-        ("/v1/kms/decrypt", json_of({"ciphertext": "AAAA"}), JSON, 422),
-        ("/v1/kms/decrypt", json_of({"ciphertext": "?"}), JSON, 400)],
     ("POST", "/v1/kms/generate-data-key"): [
         ("/v1/kms/generate-data-key", json_of({"number_of_bytes": 32}), JSON, 200)],
+    ("POST", "/v1/kms/decrypt"): [
+        ("/v1/kms/decrypt", generated_before, JSON, 200),
+        ("/v1/kms/decrypt", json_of({"ciphertext": "AAAA"}), JSON, 422),
+        ("/v1/kms/decrypt", json_of({"ciphertext": "?"}), JSON, 400)],
     ("POST", "/v1/random"): [
         ("/v1/random", json_of({"number_of_bytes": 1000}), JSON, 200),
         ("/v1/random", json_of({"number_of_bytes": 1025}), JSON, 400)],
@@ -64,6 +82,12 @@ CALLS = {
 
 
 class OpenApi(Case):
+    @classmethod
+    def policy(cls, stack):
+        policy = policy_of(stack)
+        policy["agents"].append({"uid": NOBODY, "may": []})
+        return policy
+
     def test_describes_every_route_of_the_daemon_and_no_other(self):
         metrics = self.api("GET", "/metrics")[2].decode()
         served = set(re.findall(
@@ -71,15 +95,104 @@ class OpenApi(Case):
         self.assertEqual(set(Description(TEXT).operations()), served)
         self.assertEqual(served, set(CALLS), "each route has its calls above")
 
-    def test_every_answer_is_one_that_is_described(self):
+    def test_every_answer_is_described_and_every_described_success_is_answered(self):
         description = Description(TEXT)
-        for (method, route), calls in CALLS.items():
+        seen, statuses = {}, {}
+        for route, calls in CALLS.items():
             for path, body, headers, expected in calls:
-                with self.subTest(method=method, path=path, expected=expected):
-                    status, answer, content = self.api(method, path, body, headers)
+                with self.subTest(route=route, path=path, expected=expected):
+                    if callable(body):
+                        body = body(seen)
+                    status, answer, content = self.api(route[0], path, body, headers)
                     self.assertEqual(status, expected, content)
+                    statuses.setdefault(route, set()).add(str(status))
+                    if status == 200:
+                        seen[route] = content
+                    if status >= 400:
+                        self.refused((status, answer, content), status,
+                                     json.loads(content)["code"])
                     self.assertEqual(list(description.faults(
-                        method, route, status, answer.get("Content-Type", ""), content)), [])
+                        *route, status, answer.get("Content-Type", ""), content)), [])
+        for route, operation in description.operations().items():
+            described = set(operation["responses"]) - {"default"}
+            self.assertEqual(described - statuses[route], set(), route)
+
+    def test_what_is_not_described_is_not_answered(self):
+        methods = {}
+        for method, path in Description(TEXT).operations():
+            methods.setdefault(path, set()).add(method)
+        for path, known in methods.items():
+            target = path.replace("{name}", "a")
+            for method in ("GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "FOO"):
+                if method not in known:
+                    with self.subTest(path=path, method=method):
+                        status, headers, body = self.api(method, target)
+                        self.assertEqual(status, 405, body)
+                        self.assertEqual(set(headers["Allow"].split(", ")), known)
+            # Not even with a slash behind it, in capitals, below another root, or with a letter more.
+            for other in (target + "/", target.upper(), "/v2" + target, "/" + target, target + "x"):
+                if "{name}" not in path or other.startswith(("/V", "/v2", "//")):
+                    with self.subTest(other=other):
+                        self.refused(self.api(sorted(known)[0], other), 404, "api-route")
+
+    def test_every_parameter_is_described_and_no_other_is_taken(self):
+        description = Description(TEXT)
+        for (method, path), operation in description.operations().items():
+            parameters = [description.follow(p) for p in operation.get("parameters", [])]
+            described = {p["name"] for p in parameters}
+            target = path.replace("{name}", "a")
+            required = [f"{p['name']}=m" for p in parameters
+                        if p["in"] == "query" and p.get("required")]
+            with self.subTest(method=method, path=path):
+                for name in {"key", "name", "prefix", "wait"} - described:
+                    self.refused(self.api(method, target + f"?{name}=1"), 400, "api-parameter")
+                for name in {"If-Match", "If-None-Match"} - described:
+                    self.refused(self.api(method, "?".join([target, *required]), None,
+                                          {name: '"1"'}), 400, "api-parameter")
+                if required:
+                    self.refused(self.api(method, target), 400, "api-parameter")
+                if "key" in described:
+                    self.refused(self.api(method, target + "?" + "&".join([*required, "key=zz"]),
+                                          None, UPGRADE if "/stream/" in path else {}),
+                                 404, "policy-no-key")
+
+    def test_json_bodies_have_the_members_that_are_described_and_no_other(self):
+        description = Description(TEXT)
+        wrong = {"string": 7, "integer": "7"}
+        for route, operation in description.operations().items():
+            content = description.follow(operation.get("requestBody", {})).get("content", {})
+            if "application/json" not in content:
+                continue
+            schema = description.follow(content["application/json"]["schema"])
+            path, body, headers, _ = next(c for c in CALLS[route] if c[3] == 200)
+            good = json.loads(body if not callable(body) else b'{"ciphertext": "AAAA"}')
+            bad = [({**good, "more": 1}, "json-unknown")]
+            bad += [({**good, name: wrong[of["type"]]}, "json-type")
+                    for name, of in schema["properties"].items()]
+            bad += [({n: v for n, v in good.items() if n != name}, "json-missing")
+                    for name in schema.get("required", [])]
+            for document, code in bad:
+                with self.subTest(route=route, document=document):
+                    self.refused(self.api(route[0], path, json_of(document), headers), 400, code)
+
+    @unittest.skipUnless(os.getuid() == 0, "needs root to be another agent")
+    def test_each_route_asks_for_the_capability_that_is_described(self):
+        for route, operation in Description(TEXT).operations().items():
+            path, body, headers, _ = next(c for c in CALLS[route] if c[3] < 400)
+
+            def call():
+                status, _, answer = self.api(route[0], path, b"{}" if callable(body) else body,
+                                             headers)
+                return [status, answer.decode(errors="replace")]
+            status, text = as_uid(NOBODY, call)
+            with self.subTest(route=route):
+                if "x-capability" in operation:
+                    problem = json.loads(text)
+                    self.assertEqual((status, problem["code"]), (403, "capability-missing"))
+                    self.assertIn(f"capability {operation['x-capability']}:agent-state",
+                                  problem["detail"])
+                else:
+                    self.assertEqual(status, 200, text)
 
     def test_the_check_itself_sees_what_is_not_described(self):
         description = Description(TEXT)
