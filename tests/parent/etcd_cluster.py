@@ -23,18 +23,25 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    def __init__(self, directory: pathlib.Path, members: int):
+    """Members on loopback, or each at an address of its own, started by a command in front."""
+
+    def __init__(self, directory: pathlib.Path, members: int, addresses=None, prefixes=None):
         self.dir = directory
+        self.address = addresses or ["127.0.0.1"] * members
+        self.prefix = prefixes or [[]] * members
         self.make_certificates()
-        ports = free_ports(2 * members)
-        self.client, self.peer = ports[:members], ports[members:]
+        ports = [2379, 2380] * members if addresses else free_ports(2 * members)
+        self.client, self.peer = ports[::2], ports[1::2]
         self.process: list = [None] * members
         for i in range(members):
             self.start(i)
         self.config = directory / "etcd.json"
-        self.write_config(self.config, self.client)
-        for port in self.client:
-            self.wait(port)
+        self.write_config(self.config)
+        for i in range(members):
+            self.wait(i)
+
+    def url(self, i: int, peer: bool = False) -> str:
+        return f"https://{self.address[i]}:{(self.peer if peer else self.client)[i]}"
 
     def make_certificates(self):
         def openssl(*arguments, text=None):
@@ -43,7 +50,8 @@ class Cluster:
         new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
                 "-subj", "/CN=test root")
-        (self.dir / "ext").write_text("subjectAltName=IP:127.0.0.1\n"
+        names = ",".join(f"IP:{address}" for address in {"127.0.0.1", *self.address})
+        (self.dir / "ext").write_text(f"subjectAltName={names}\n"
                                       "extendedKeyUsage=serverAuth,clientAuth\n")
         for name in ("server", "client"):
             openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
@@ -55,50 +63,53 @@ class Cluster:
         tls = {"cert-file": "server.pem", "key-file": "server.key", "trusted-ca-file": "ca.pem"}
         options = {
             "name": f"m{i}", "data-dir": f"m{i}", "log-level": "error",
-            "listen-client-urls": f"https://127.0.0.1:{self.client[i]}",
-            "advertise-client-urls": f"https://127.0.0.1:{self.client[i]}",
-            "listen-peer-urls": f"https://127.0.0.1:{self.peer[i]}",
-            "initial-advertise-peer-urls": f"https://127.0.0.1:{self.peer[i]}",
-            "initial-cluster": ",".join(f"m{j}=https://127.0.0.1:{port}"
-                                        for j, port in enumerate(self.peer)),
+            "listen-client-urls": self.url(i), "advertise-client-urls": self.url(i),
+            "listen-peer-urls": self.url(i, True), "initial-advertise-peer-urls": self.url(i, True),
+            "initial-cluster": ",".join(f"m{j}={self.url(j, True)}"
+                                        for j in range(len(self.peer))),
             **tls, **{f"peer-{k}": v for k, v in tls.items()},
         }
         with open(self.dir / f"m{i}.log", "ab") as log:
             self.process[i] = subprocess.Popen(
-                [BINARY, *(f"--{k}={v}" for k, v in options.items()), "--client-cert-auth",
+                [*self.prefix[i], BINARY, *(f"--{k}={v}" for k, v in options.items()), "--client-cert-auth",
                  "--peer-client-cert-auth"], cwd=self.dir, stdout=log, stderr=log)
 
-    def write_config(self, path, ports, **more):
+    def write_config(self, path, members=None, **more):
+        chosen = range(len(self.client)) if members is None else members
         path.write_text(json.dumps({
-            "endpoints": [f"https://127.0.0.1:{port}" for port in ports], "prefix": "test/",
+            "endpoints": [self.url(i) for i in chosen], "prefix": "test/",
             "ca_file": str(self.dir / "ca.pem"), "cert_file": str(self.dir / "client.pem"),
             "key_file": str(self.dir / "client.key"), **more}))
 
-    def wait(self, port: int, seconds: float = 60):
+    def open(self, url: str, body=None, timeout: float = 10):
         context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
         context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
+        return urllib.request.urlopen(urllib.request.Request(url, body), timeout=timeout,
+                                      context=context)
+
+    def wait(self, i: int, seconds: float = 60):
         deadline = time.monotonic() + seconds
         while True:
             try:
-                url = f"https://127.0.0.1:{port}/health"
-                with urllib.request.urlopen(url, timeout=2, context=context) as answer:
+                with self.open(f"{self.url(i)}/health", timeout=2) as answer:
                     if json.load(answer)["health"] == "true":
                         return
             except OSError:
                 pass
-            assert time.monotonic() < deadline, (self.dir / "m0.log").read_text()
+            assert time.monotonic() < deadline, (self.dir / f"m{i}.log").read_text()
             time.sleep(0.1)
 
+    @staticmethod
+    def body(**members) -> bytes:
+        """A request for the JSON gateway; keys and values as text or bytes."""
+        return json.dumps({
+            name: base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
+            if name in ("key", "range_end", "value") else value
+            for name, value in members.items()}).encode()
+
     def call(self, method: str, **members) -> dict:
-        """A call to the first member's JSON gateway; keys and values as text or bytes."""
-        context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
-        context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
-        body = {name: base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
-                if name in ("key", "range_end", "value") else value
-                for name, value in members.items()}
-        request = urllib.request.Request(f"https://127.0.0.1:{self.client[0]}/v3/{method}",
-                                         json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        """A call to the first member."""
+        with self.open(f"{self.url(0)}/v3/{method}", self.body(**members)) as answer:
             return json.load(answer)
 
     def pairs(self) -> list[dict]:

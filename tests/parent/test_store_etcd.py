@@ -46,7 +46,7 @@ class Etcd(Promises, StoreCase):
     def test_without_a_client_certificate_nothing_is_got(self):
         self.stop(self.process)
         path = self.dir / "no-cert.json"
-        self.cluster.write_config(path, self.cluster.client)
+        self.cluster.write_config(path)
         path.write_text(path.read_text().replace('"cert_file"', '"x"').replace('"key_file"', '"y"'))
         process = self.spawn("serve", "--services", f"unix:{self.dir}/s", "--relay",
                              f"unix:{self.dir}/r=h:1", "--store", f"etcd:{path}", "--credentials",
@@ -130,7 +130,7 @@ class Fleet(StoreCase):
             thread.join(60)
         self.assertEqual(self.wrong, [])
         self.assertNotEqual(before, self.acknowledged, "no progress at the end")
-        self.cluster.wait(self.cluster.client[0])
+        self.cluster.wait(0)
         for i, generation in enumerate(self.acknowledged):
             found, data = self.get(f"agent{i}")
             self.assertIn(found, (generation, generation + 1) if self.unsure.get(i)
@@ -145,7 +145,7 @@ class Fleet(StoreCase):
         self.refused("store-unavailable", "state.put", b"2", name="a", generation=2)
         self.refused("store-unavailable", "state.get", name="a")
         self.cluster.start(0)
-        self.cluster.wait(self.cluster.client[0])
+        self.cluster.wait(0)
         found, data = self.get("a")
         self.assertIn((found, data), ((1, b"1"), (2, b"2")))
         self.put("a", found + 1, b"3")

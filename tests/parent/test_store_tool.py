@@ -305,7 +305,7 @@ class Engines(ToolCase):
 
     def etcd(self, prefix):
         path = self.dir / f"{prefix}.json"
-        self.cluster.write_config(path, self.cluster.client, prefix=f"{prefix}/")
+        self.cluster.write_config(path, prefix=f"{prefix}/")
         return f"etcd:{path}"
 
     def test_content_moves_between_the_engines_and_back(self):
