@@ -2,6 +2,9 @@
 cluster adds: several parents, members that die and members that are cut off.
 """
 import base64
+import contextlib
+import http.server
+import json
 import pathlib
 import shutil
 import sys
@@ -9,6 +12,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.error
 
 from etcd_cluster import BINARY, Cluster
 from store_promises import Promises, Refused, StoreCase
@@ -72,6 +76,145 @@ class Etcd(Promises, StoreCase):
                                      "--credentials", "env", ready=False)
                 self.assertEqual(process.wait(20), 3)
                 self.assertIn(expected, self.log.read_text())
+
+
+class Endpoint:
+    """A plain HTTP endpoint before a cluster that can lose its answers."""
+
+    def __init__(self, cluster):
+        self.lose, self.swallow, self.before, self.refusals = None, False, None, 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                lost = outer.lose is not None and self.path.endswith(outer.lose)
+                if self.path.endswith("txn") and outer.before is not None:
+                    act, outer.before = outer.before, None
+                    act()
+                status, text = 200, b""
+                if not (lost and outer.swallow):
+                    try:
+                        with cluster.open(cluster.url(0) + self.path, body) as answer:
+                            text = answer.read()
+                    except urllib.error.HTTPError as error:
+                        status, text = error.code, error.read()
+                outer.refusals += b"compacted" in text
+                if lost:
+                    outer.lose = None
+                    self.close_connection = True
+                    return
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(.05,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class LostAnswers(StoreCase):
+    """A transaction that was done and not answered, and one that was neither."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster_dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-etcd-"))
+        cls.cluster = Cluster(cls.cluster_dir, 1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.close()
+        shutil.rmtree(cls.cluster_dir, ignore_errors=True)
+
+    def setUp(self):
+        super().setUp()
+        self.first, self.second = Endpoint(self.cluster), Endpoint(self.cluster)
+        self.addCleanup(self.first.close)
+        self.addCleanup(self.second.close)
+        path = self.dir / "etcd.json"
+        path.write_text(json.dumps({"endpoints": [self.first.url, self.second.url],
+                                    "prefix": f"{self.id()}/"}))
+        direct = self.dir / "direct.json"
+        self.cluster.write_config(direct, prefix=f"{self.id()}/")
+        self.serve(f"etcd:{direct}", name="direct")
+        self.other = self.services
+        self.serve(f"etcd:{path}")
+        self.put("a", 1, b"one")
+
+    def lose(self, swallow):
+        self.first.lose, self.first.swallow = "txn", swallow
+
+    def test_a_put_that_was_done_and_not_answered_is_acknowledged(self):
+        for swallow in (False, True):
+            for size in (1, 2 * 1024 * 1024):
+                generation = self.get("a")[0] + 1
+                self.lose(swallow)
+                self.put("a", generation, b"x" * size)
+                self.assertEqual(self.get("a"), (generation, b"x" * size))
+
+    def test_a_put_that_somebody_built_upon_is_not_called_a_conflict(self):
+        self.lose(swallow=False)
+        self.second.before = lambda: self.put("a", 3, b"theirs", services=self.other)
+        self.refused("store-unavailable", "state.put", b"ours", name="a", generation=2)
+        self.assertEqual(self.get("a"), (3, b"theirs"))
+
+    def test_a_put_that_came_too_late_is_a_conflict(self):
+        self.lose(swallow=True)
+        self.second.before = lambda: self.put("a", 2, b"theirs", services=self.other)
+        self.refused("state-conflict", "state.put", b"ours", name="a", generation=2)
+        self.assertEqual(self.get("a"), (2, b"theirs"))
+
+    def test_a_delete_that_was_done_and_not_answered_is_acknowledged(self):
+        self.lose(swallow=False)
+        self.ask("state.delete", name="a", generation=1)
+        self.refused("state-not-found", "state.get", name="a")
+
+    def test_a_key_that_was_put_and_not_answered_is_acknowledged_and_anothers_is_not(self):
+        self.lose(swallow=False)
+        self.ask("key.put", b"ours", name="k")
+        self.assertEqual(self.ask("key.get", name="k")[1], b"ours")
+        self.lose(swallow=True)
+        self.second.before = lambda: self.ask("key.put", b"theirs", name="l", services=self.other)
+        self.refused("state-conflict", "key.put", b"ours", name="l")
+        self.assertEqual(self.ask("key.get", name="l")[1], b"theirs")
+
+    def test_a_state_that_is_compacted_while_it_is_read_is_read_anew(self):
+        large = b"y" * 3 * 1024 * 1024
+        self.put("a", 2, large)
+        stop = threading.Event()
+
+        def compact():
+            while not stop.is_set():
+                self.cluster.call("kv/put", key="noise", value="x")
+                now = self.cluster.call("kv/range", key="noise")["header"]["revision"]
+                with contextlib.suppress(urllib.error.HTTPError):
+                    self.cluster.call("kv/compaction", revision=now)
+                time.sleep(.1)
+        thread = threading.Thread(target=compact)
+        thread.start()
+        try:
+            deadline = time.monotonic() + 60
+            while self.first.refusals < 3 and time.monotonic() < deadline:
+                try:
+                    self.assertEqual(self.get("a"), (2, large))
+                except Refused as refused:
+                    self.assertEqual(refused.code, "store-unavailable")
+        finally:
+            stop.set()
+            thread.join()
+        self.assertGreaterEqual(self.first.refusals, 3, "nothing was compacted in between")
+        self.assertEqual(self.get("a"), (2, large))
 
 
 class Fleet(StoreCase):
