@@ -4,6 +4,7 @@ import http.server
 import json
 import secrets
 import threading
+import time
 import urllib.parse
 
 ROLE = "enclave-parent"
@@ -23,6 +24,7 @@ class Endpoint:
         self.authorization = None
         self.identity_token = "header.claims.signature"
         self.body_override = None
+        self.redirect, self.delay = None, 0
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,7 +38,10 @@ class Endpoint:
                 status, text = outer.answer(self.command, self.path, self.headers,
                                             self.rfile.read(length).decode())
                 body = text.encode()
+                time.sleep(outer.delay)
                 self.send_response(status)
+                if outer.redirect:
+                    self.send_header("Location", outer.redirect + self.path)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -63,6 +68,8 @@ class Endpoint:
 
     def answer(self, method, path, headers, body):
         self.requests.append((method, path))
+        if self.redirect:
+            return 302, "elsewhere"
         if self.fault:
             return self.fault, "no"
         if self.body_override is not None and path.count("/") > 1:

@@ -97,6 +97,35 @@ class Local(CredentialsCase):
         self.serve("profile:none")
         self.refusal("[none]")
 
+    def test_a_profile_of_the_config_file(self):
+        (self.dir / ".aws").mkdir()
+        (self.dir / ".aws/config").write_text(
+            "[default]\nregion = eu-west-1\naws_access_key_id=AKIADEFAULT\n"
+            "aws_secret_access_key = s3cr3t\n[profile other]\naws_access_key_id = AKIAOTHER\n"
+            "aws_secret_access_key=s3cr3t\n[third]\naws_access_key_id = AKIATHIRD\n"
+            "aws_secret_access_key = s3cr3t\n[profile process]\n"
+            "credential_process = /bin/true\n[profile role]\nrole_arn = arn:aws:iam::1:role/r\n")
+        for source, expected in (("profile", "AKIADEFAULT"), ("profile:other", "AKIAOTHER")):
+            with self.subTest(source=source):
+                process = self.serve(source)
+                self.assertEqual(self.ask()["AccessKeyId"], expected)
+                self.stop(process)
+        for name, found in (("third", "[profile third]"), ("process", "credential_process"),
+                            ("role", "role_arn")):
+            with self.subTest(name=name):
+                process = self.serve(f"profile:{name}")
+                self.assertEqual(self.refusal("expected", "found", found), "kms-credentials")
+                self.stop(process)
+        (self.dir / ".aws/credentials").write_text(
+            "[other]\naws_access_key_id = AKIAFIRST\naws_secret_access_key = s3cr3t\n")
+        self.serve("profile:other")
+        self.assertEqual(self.ask()["AccessKeyId"], "AKIAFIRST", "this file goes first")
+        self.assert_log_is_clean()
+
+    def test_an_empty_variable_is_an_absent_one(self):
+        self.serve("env", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="s3cr3t")
+        self.refusal("expected AWS_ACCESS_KEY_ID")
+
     def test_a_source_of_no_known_form_is_refused_at_the_start(self):
         for source in ("", "imds:x", "file", "file:", "env:x", "IMDS", "vault"):
             with self.subTest(source=source):
@@ -169,6 +198,19 @@ class Imds(CredentialsCase):
         endpoint.fault = None
         self.ask()
 
+    def test_a_redirect_is_not_followed(self):
+        endpoint, other = self.imds(), self.endpoint()
+        endpoint.redirect = other.url
+        self.refusal("expected status 200, found 302")
+        self.assertEqual(other.requests, [])
+
+    def test_a_source_that_hangs_is_given_up_in_time(self):
+        endpoint = self.imds()
+        endpoint.delay = 30
+        start = time.monotonic()
+        self.refusal("imeout")
+        self.assertLess(time.monotonic() - start, 20)
+
     def test_credentials_that_have_expired_already_are_refused(self):
         self.imds(lifetime=-10)
         self.assertEqual(self.refusal("expired"), "kms-credentials-expired")
@@ -206,7 +248,9 @@ class Container(CredentialsCase):
         for url in ("http://example.com/", "http://169.254.170.20/", "http://10.0.0.1/x",
                     "http://127.0.0.1.example.com/", "http://localhost@10.0.0.1/",
                     "http://localhost.example.com/", "ftp://127.0.0.1/", "file:///etc/passwd",
-                    "http://[::2]/"):
+                    "http://[::2]/", "http://[::1", "http://[::1]evil.example/", "http://[",
+                    "http://user@127.0.0.1/", "http://127.evil.example/", "http:///", "http://",
+                    "http://127.0.0.1\\@10.0.0.1/", "http://128.0.0.1/"):
             with self.subTest(url=url):
                 process = self.serve("container", AWS_CONTAINER_CREDENTIALS_FULL_URI=url)
                 self.refusal("expected https")
@@ -267,6 +311,15 @@ class Auto(CredentialsCase):
         self.stop(process)
         self.serve("auto", AWS_ACCESS_KEY_ID="AKIA1", AWS_SECRET_ACCESS_KEY="x", **imds)
         self.assertEqual(self.ask()["AccessKeyId"], "AKIA1")
+
+    def test_a_shared_credentials_file_goes_before_the_instances_role(self):
+        endpoint = self.endpoint()
+        (self.dir / ".aws").mkdir()
+        (self.dir / ".aws/credentials").write_text(
+            "[default]\naws_access_key_id = AKIAFILE\naws_secret_access_key = s3cr3t\n")
+        self.serve("auto", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint.url)
+        self.assertEqual(self.ask()["AccessKeyId"], "AKIAFILE")
+        self.assertEqual(endpoint.requests, [])
 
     def test_a_configured_source_that_fails_is_not_passed_over(self):
         endpoint = self.endpoint()
