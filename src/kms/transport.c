@@ -25,9 +25,12 @@
 #define IDLE_MAX_S   50L   /* AWS closes idle connections after about a minute */
 #define LIFETIME_MS  3600000
 
-/* X25519 with ML-KEM-768 first where this OpenSSL has it (3.5 and later); the rest is what AWS KMS
- * and OpenSSL agree on anyway. */
-#define HYBRID_GROUPS "X25519MLKEM768:X25519:P-256:P-384"
+/* X25519 with ML-KEM-768 first where this OpenSSL has it; the rest is what AWS KMS and OpenSSL
+ * agree on anyway. The first form (OpenSSL 3.5) sends a share of the classic group too, so that a
+ * server without the hybrid one needs no second round; the other is for providers under older
+ * versions. */
+static const char *const hybrid_groups[] = {"*X25519MLKEM768/*X25519:P-256:P-384",
+                                            "X25519MLKEM768:X25519:P-256:P-384"};
 
 struct clv_https {
     char url[HOST_MAX + 32];
@@ -231,8 +234,10 @@ static CURLcode prepare_tls(CURL *easy, void *ssl_ctx, void *with)
     (void)easy;
     SSL_CTX_set1_cert_store(ssl_ctx, x->https->store);
     X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(ssl_ctx), (time_t)(x->request->now_ms / 1000));
-    if (SSL_CTX_set1_groups_list(ssl_ctx, HYBRID_GROUPS) != 1)
-        ERR_clear_error(); /* this OpenSSL has no such group: its own list stands */
+    bool hybrid = false;
+    for (size_t i = 0; i < sizeof hybrid_groups / sizeof hybrid_groups[0] && !hybrid; i++)
+        hybrid = SSL_CTX_set1_groups_list(ssl_ctx, hybrid_groups[i]) == 1;
+    ERR_clear_error(); /* where OpenSSL has no such group its own list stands */
     return CURLE_OK;
 }
 
