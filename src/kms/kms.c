@@ -169,7 +169,8 @@ typedef struct attempt {
     clv_kms *kms;
     const clv_operation *operation;
     const clv_voucher *voucher;
-    int timeout_ms;
+    uint64_t deadline_ms; /* of the operation, vouching and retries included */
+    int most_ms;          /* for one attempt */
     clv_kms_failure failure;
     bool answered; /* KMS answered, with whatever but a fault of its own */
 } attempt;
@@ -181,6 +182,13 @@ void clv_kms_answer_drop(clv_kms_answer *answer)
     clv_buf_drop(&answer->public_key);
     clv_buf_drop(&answer->document);
     *answer = (clv_kms_answer)CLV_KMS_ANSWER_INIT;
+}
+
+static int time_left_ms(const attempt *a)
+{
+    uint64_t now = clv_monotonic_ms();
+    int left = now < a->deadline_ms ? (int)(a->deadline_ms - now) : 1;
+    return left < a->most_ms ? left : a->most_ms;
 }
 
 /* Sign and send. The signed headers are all there are beside Content-Length and Authorization. */
@@ -218,7 +226,7 @@ static clv_status send_signed(const attempt *a, const clv_credentials *credentia
                                  .header_count = n,
                                  .body = body,
                                  .now_ms = now_ms,
-                                 .timeout_ms = a->timeout_ms,
+                                 .timeout_ms = time_left_ms(a),
                                  .body_max = CLV_KMS_BODY_MAX};
     return clv_https_post(a->kms->https, &request, answer, err);
 }
@@ -315,7 +323,10 @@ static clv_status attempt_once(attempt *a, clv_voucher **voucher, clv_kms_answer
 clv_status clv_kms_call(clv_kms *kms, clv_voucher **voucher, const clv_operation *operation,
                         clv_kms_answer *out, clv_kms_failure *failure, clv_error *err)
 {
-    attempt a = {.kms = kms, .operation = operation, .timeout_ms = kms->timeout_ms};
+    attempt a = {.kms = kms,
+                 .operation = operation,
+                 .deadline_ms = clv_monotonic_ms() + (uint64_t)kms->timeout_ms,
+                 .most_ms = kms->timeout_ms};
     clv_status status = attempt_once(&a, voucher, out, err);
     if (status != CLV_OK && failure != NULL)
         *failure = a.failure;
@@ -370,11 +381,11 @@ clv_status clv_kms_run(clv_kms *kms, clv_gate *gate, const clv_operation *operat
     clv_kms_failure first_failure = {0};
     for (unsigned retries = 0;; retries++) {
         uint64_t generation = credentials_generation(kms);
-        uint64_t now = clv_monotonic_ms();
         /* Half at most, so that one silent connection leaves time for another. */
-        int most = kms->timeout_ms / 2 + 1;
-        int left = now < deadline ? (int)(deadline - now) : 1;
-        attempt a = {.kms = kms, .operation = operation, .timeout_ms = left < most ? left : most};
+        attempt a = {.kms = kms,
+                     .operation = operation,
+                     .deadline_ms = deadline,
+                     .most_ms = kms->timeout_ms / 2 + 1};
         clv_error last = {0};
         clv_status status = vouch_and_call(&a, gate, out, &last);
         if (status == CLV_OK)

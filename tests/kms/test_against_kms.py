@@ -15,6 +15,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from kms_client import PCRS, Client, Lab  # noqa: E402
 from kms_lab import ROOT, b64, unb64  # noqa: E402
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "enclave"))
+from test_memory import SANITIZED, find  # noqa: E402
+
 # Errors that KMS answers without a sentence.
 SILENT = ("InvalidCiphertextException", "UnknownOperationException", "SerializationException")
 CONTEXT = {"Purpose": "AgentSecrets"}
@@ -188,6 +191,22 @@ class AgainstKms(unittest.TestCase):
         late = Client(self.lab, session, name="late")
         time.sleep(1.5)
         self.refused(self.data_key(client=late), "ExpiredTokenException", "session token")
+
+    @unittest.skipIf(SANITIZED, "an instrumented build keeps freed memory")
+    def test_calls_leave_no_copy_of_the_credentials(self):
+        session = self.lab.principal("arn:aws:sts::123456789012:assumed-role/agent/memory",
+                                     session_seconds=3600)
+        client = Client(self.lab, session, name="memory")
+        secrets = [session[name].encode() for name in ("Token", "SecretAccessKey")]
+        self.assertEqual(self.data_key(client=client)["code"], "ok")
+        # Held for use by each of the two clients of the process, in guarded memory.
+        held = [find(client.process.pid, secret) for secret in secrets]
+        self.assertEqual([len(places) for places in held], [2, 2])
+        for fresh in (False, True):
+            self.assertEqual(self.data_key(client=client, fresh=fresh)["code"], "ok")
+            self.refused(self.data_key(self.key[:-12] + "0" * 12, client, fresh=fresh),
+                         "NotFoundException")
+            self.assertEqual([find(client.process.pid, secret) for secret in secrets], held)
 
     def test_a_clock_that_is_off(self):
         try:
