@@ -51,6 +51,15 @@ static void name_agent(const clv_policy_agent *agent, char out[AGENT_NAME_SIZE])
              uid[0] != '\0' && gid[0] != '\0' ? " with " : "", gid, exe);
 }
 
+static void describe_context(const clv_context *context, const char *what)
+{
+    if (context->count == 0)
+        clv_print_line("", "%s nothing", what);
+    for (size_t i = 0; i < context->count; i++)
+        clv_print_line("", "%s %s = %s", i == 0 ? what : "  and", context->pair[i].key,
+                       context->pair[i].value);
+}
+
 static clv_status describe_key(const clv_policy_key *key, clv_error *err)
 {
     clv_auto(clv_buf) actions = CLV_BUF_INIT;
@@ -63,11 +72,11 @@ static clv_status describe_key(const clv_policy_key *key, clv_error *err)
     CLV_TRY(clv_buf_text(&actions, &text, err));
     clv_print_line("key", "%s is %s", key->name, key->key_arn);
     clv_print_line("", "for %s", text);
-    for (size_t i = 0; i < key->context.count; i++)
-        clv_print_line("", "in the context %s = %s", key->context.pair[i].key,
-                       key->context.pair[i].value);
+    describe_context(&key->context, "in the context");
     if (key->peer.n > 0)
         clv_print_line("", "derives from the secret that KMS shares with a peer's public key");
+    for (size_t k = 0; k < key->predecessor_count; k++)
+        describe_context(&key->predecessor[k], "also opening, never sealing, what has");
     if (key->cache.max_age_s > 0)
         clv_print_line("",
                        "cached for %" PRIu32 " s, %" PRIu32 " messages, %" PRIu64 " bytes at most",

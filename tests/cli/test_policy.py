@@ -145,6 +145,15 @@ class Lint(Case):
                 self.assertTrue(f"| `{warning}` |" in page, "documented")
         self.assertEqual(self.warnings(policy()), set())
 
+    def test_says_which_older_contexts_may_still_be_opened(self):
+        key = {**policy()["keys"]["agent-state"],
+               "predecessors": [{"Purpose": "Old", "enclave": "older"}, {}]}
+        text = self.claviger("policy", "lint", self.write("p.json", policy(keys={
+            "agent-state": key})))
+        for words in ("also opening, never sealing, what has Purpose = Old", "and enclave = older",
+                      "also opening, never sealing, what has nothing"):
+            self.assertIn(words, text)
+
     def test_strict_fails_on_a_warning(self):
         self.claviger("policy", "lint", "--strict", self.write("p.json", policy()))
         self.refuses(REFUSED, "policy-weak", "policy", "lint", "--strict",

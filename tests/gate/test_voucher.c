@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <base/crypto.h>
+#include <gate/ahead.h>
 
 #define THREADS 4
 #define RACES   10
@@ -286,6 +287,37 @@ static void other_parameters_miss_what_was_prepared(void **state)
     stage_close(s);
 }
 
+/* Recomputed from its parts: SHA-384 of {index: register} and the operation's encoding. */
+static void what_is_prepared_is_kept_by_registers_and_operation(void **state)
+{
+    (void)state;
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    clv_auto(clv_buf) both = CLV_BUF_INIT;
+    clv_identity identity = {.pcrs = {.present = 1 | 1 << 2}};
+    uint8_t id[CLV_AHEAD_ID_SIZE], again[CLV_AHEAD_ID_SIZE], expected[CLV_AHEAD_ID_SIZE];
+    stage_operation("AgentSecrets", &operation);
+    memset(identity.pcrs.value[0], 0xa0, CLV_PCR_SIZE);
+    memset(identity.pcrs.value[2], 0xa2, CLV_PCR_SIZE);
+    assert_ok(clv_buf_append_text(&both, "\xa2", err));
+    for (uint8_t i = 0; i < 3; i += 2) {
+        assert_ok(clv_buf_u8(&both, i, err));
+        assert_ok(clv_buf_append_text(&both, "\x58\x30", err));
+        assert_ok(clv_buf_append(&both, CLV_BYTES(identity.pcrs.value[i], CLV_PCR_SIZE), err));
+    }
+    assert_ok(clv_operation_encode(&operation, &both, err));
+    assert_ok(clv_sha384(clv_buf_bytes(&both), expected, err));
+    assert_ok(clv_cache_id(&identity, &operation, id, err));
+    assert_memory_equal(id, expected, sizeof id);
+
+    identity.pcrs.value[2][0] ^= 1;
+    assert_ok(clv_cache_id(&identity, &operation, again, err));
+    assert_memory_not_equal(id, again, sizeof id);
+    identity.pcrs.value[2][0] ^= 1;
+    identity.pcrs.present |= 1 << 3;
+    assert_ok(clv_cache_id(&identity, &operation, again, err));
+    assert_memory_not_equal(id, again, sizeof id);
+}
+
 static void the_cache_is_bounded_and_the_oldest_goes(void **state)
 {
     stage *s = *state;
@@ -438,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_voucher_that_was_taken_away_is_nobody_elses),
         cmocka_unit_test(a_voucher_prepared_ahead_is_taken_once),
         cmocka_unit_test(other_parameters_miss_what_was_prepared),
+        cmocka_unit_test(what_is_prepared_is_kept_by_registers_and_operation),
         cmocka_unit_test(the_cache_is_bounded_and_the_oldest_goes),
         cmocka_unit_test(no_more_is_kept_than_was_asked_for),
         cmocka_unit_test(what_nobody_takes_is_not_given_out_old),

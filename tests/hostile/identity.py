@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import socket
 import struct
@@ -364,6 +365,20 @@ def with_own_key(stage: Stage, request: bytes) -> bytes:
     return request[:at + 3] + own + request[at + 3 + len(own):]
 
 
+def metric(stage: Stage, name: str) -> int:
+    text = stage.api("GET", "/metrics")[2].decode()
+    return int(re.search(rf"^{name} (\d+)$", text, re.M)[1])
+
+
+def counted(name: str, attack):
+    """The enclave counts what was tried, where an operator sees it."""
+    def run(stage: Stage) -> None:
+        before = metric(stage, name)
+        attack(stage)
+        assert metric(stage, name) > before, f"{name} is {before} as before"
+    return run
+
+
 def replayed(stage: Stage) -> None:
     """The document of an earlier, equal request: its nonce and key are not this one's."""
     stage.ask_setup(stage.request())
@@ -386,7 +401,7 @@ def flipped(document: bytes, mark: bytes, skip: int) -> bytes:
 
 
 DOCUMENTS = [
-    ("of an earlier request", replayed),
+    ("of an earlier request", counted("claviger_vouchers_refused_total", replayed)),
     ("that an agent asked for", attested_for_agent),
     ("of another enclave of the same image", from_another(
         "gate-identity", "module", module="i-0fedcba9876543210-enc0fedcba987654321")),
@@ -400,10 +415,10 @@ DOCUMENTS = [
     ("of debug mode", from_another("gate-identity", "debug", arguments=("--debug-mode",))),
     ("from before its own root", from_another("att-cert-not-yet", "past",
                                       arguments=("--clock-offset", "-3600"))),
-    ("from an hour ahead", from_another("clock-jump", "future",
-                                        arguments=("--clock-offset", "3600"))),
-    ("from years ahead", from_another("clock-jump", "far",
-                                      arguments=("--clock-offset", "100000000"))),
+    ("from an hour ahead", counted("claviger_clock_jumped_total", from_another(
+        "clock-jump", "future", arguments=("--clock-offset", "3600")))),
+    ("from years ahead", counted("claviger_clock_jumped_total", from_another(
+        "clock-jump", "far", arguments=("--clock-offset", "100000000")))),
     ("asked for with another nonce", asked_otherwise(
         "att-nonce", lambda s, r: flipped(r, b"nonce", 5))),
     ("asked for without a nonce", asked_otherwise("att-nonce",

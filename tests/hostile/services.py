@@ -239,6 +239,17 @@ def put(code: str, answer):
     return attack
 
 
+def watched(code: str, answer):
+    """The store answers the question for the generation so: nothing is sealed or kept."""
+    def attack(stage: Stage) -> None:
+        held = stage.states[NAME]
+        stage.services["state.watch"] = lambda call, data: answer
+        found = problem(stage, "PUT", "/v1/state/canary", CANARY + b"2")
+        assert found == code, f"expected {code}, found {found}"
+        assert stage.states[NAME] == held, "something was kept"
+    return attack
+
+
 def forgotten(stage: Stage) -> None:
     """The store says it kept a state and did not: the next reader is told that there is none."""
     stage.services["state.put"] = lambda call, data: message(RESULT, {"generation": 1})
@@ -263,6 +274,22 @@ WRITES = [
     ("a fault in KMS's name", put("store-failed", fault("ThrottlingException"))),
     ("no answer", put("closed", b"")),
     ("data that none asked for, which is dropped", put("ok", message(RESULT, {"generation": 2}, b"x"))),
+    ("a generation that it does not hold", watched("state-conflict", message(
+        RESULT, {"generation": 9}))),
+    ("the last generation there can be", watched("state-conflict", message(
+        RESULT, {"generation": 1 << 53}))),
+    ("a generation before the first", watched("frame-format", message(
+        RESULT, {"generation": -1}))),
+    ("a generation beyond all", watched("frame-format", message(
+        RESULT, {"generation": (1 << 53) + 1}))),
+    ("a generation that is a text", watched("frame-format", message(
+        RESULT, {"generation": "1"}))),
+    ("a generation and more", watched("frame-format", message(
+        RESULT, {"generation": 1, "sealed": "AAAA"}))),
+    ("a generation with data", watched("store-failed", message(
+        RESULT, {"generation": 1}, b"xx"))),
+    ("no generation", watched("closed", b"")),
+    ("a fault in a voucher's name", watched("store-failed", fault("voucher-spent"))),
     ("kept, and forgotten", forgotten),
     ("a list that is none", listing("frame-format", {})),
     ("a list of texts", listing("frame-format", ["agent-state/a"])),

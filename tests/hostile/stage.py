@@ -244,6 +244,9 @@ class Stage(Stack):
         del self.states[call["name"]]
         return message(RESULT, {})
 
+    def answer_state_watch(self, call: dict, data: bytes) -> bytes:
+        return message(RESULT, {"generation": self.states.get(call["name"], (0,))[0]})
+
     def answer_state_list(self, call: dict, data: bytes) -> bytes:
         return message(RESULT, {"states": [
             {"name": name, "generation": state[0], "size": len(state[1])}
