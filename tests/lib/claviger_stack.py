@@ -142,6 +142,7 @@ class Stack:
         self.release_key = self.dir / "release.key"
         self.baseline = self.dir / "baseline.json"
         self.kms_target = ""
+        self.store = f"sqlite:{self.dir / 'store.db'}"
         self.nsm_arguments: list[str] = []
         self.enclave_arguments: list[str] = []
         self.parent_arguments: list[str] = []
@@ -276,7 +277,7 @@ class Stack:
             "claviger-parent", "serve", "--enclave", self.address("control"),
             "--services", self.address("services"),
             "--relay", f"{self.address('relay')}={relay_to or self.kms_target}",
-            "--store", f"sqlite:{self.dir / 'store.db'}",
+            "--store", self.store,
             "--credentials", f"file:{self.kms_dir / 'credentials.json'}",
             "--baseline", str(self.baseline), "--baseline-signature", f"{self.baseline}.minisig",
             *self.parent_arguments)
@@ -304,7 +305,7 @@ class Stack:
         path.write_text(text)
         extra = ["--document", str(document)] if document else []
         return self.run("claviger-parent", "setup", "--enclave", self.address("control"),
-                        "--store", f"sqlite:{self.dir / 'store.db'}", *extra, str(path),
+                        "--store", self.store, *extra, str(path),
                         check=False)
 
     def api(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None):

@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import resource
+import subprocess
 import sys
 import threading
 import time
@@ -102,7 +103,50 @@ class Crash(unittest.TestCase):
         print(f"{CRASHES} kills: {acknowledged} states acknowledged, none lost; {under_way} that "
               f"were under way had been stored", file=sys.stderr)
 
-    def test_a_full_disk_and_short_writes_keep_the_last_state(self):
+    def small_disk(self) -> list[str]:
+        """A file system of 8 MiB at DIR/disk that the parent keeps its store on; what enters it."""
+        disk = self.stack.dir / "disk"
+        disk.mkdir()
+        holder = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=8m none {disk} && echo ready && "
+             "exec sleep 3600"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.addCleanup(holder.wait)
+        self.addCleanup(holder.kill)
+        self.addCleanup(holder.stdout.close)
+        if holder.stdout.readline() != "ready\n":
+            self.skipTest("this machine allows no mount namespace")
+        return ["nsenter", "-t", str(holder.pid), "-m"]
+
+    def test_a_disk_without_room_keeps_the_last_state(self):
+        enter = self.small_disk()
+        self.stack.prefix["claviger-parent"] = enter
+        self.stack.store = f"sqlite:{self.stack.dir}/disk/store.db"
+        self.stack.start_parent()
+        self.assertEqual(self.stack.api("PUT", NAME, body_of(1, 4096))[0], 201)
+
+        def shell(command: str) -> str:
+            return subprocess.run([*enter, "sh", "-c", f"cd {self.stack.dir}/disk; {command}"],
+                                  check=True, capture_output=True, text=True).stdout
+        refused = stored = 0
+        for room in (0, 4, 12, 36, 100, 300, 1000, 1500, 4000):  # KiB
+            free = int(shell("stat -f -c '%f * %S / 1024' . | xargs -0 -I{} sh -c 'echo $(({}))'"))
+            shell(f"fallocate -l {max(free - room, 1)}K filler")
+            before = self.read()
+            status, _, answer = self.stack.api("PUT", NAME, body_of(before + 1, 1 << 20))
+            self.assertIn(status, (200, 503), answer)
+            refused += status == 503
+            stored += status == 200
+            now = self.read()
+            self.assertEqual(now, before + 1 if status == 200 else before, f"{room} KiB")
+            self.kill("claviger-parent")
+            self.assertEqual(self.read(), now, f"{room} KiB")
+            shell("rm filler")
+        self.assertGreater(refused, 3)
+        self.assertGreater(stored, 0)
+        self.assertEqual(self.stack.api("PUT", NAME, body_of(77, 1 << 20))[0], 200)
+        self.assertEqual(self.read(), 77)
+
+    def test_writes_that_are_cut_short_and_then_fail_keep_the_last_state(self):
         store = self.stack.dir / "store.db"
         self.assertEqual(self.stack.api("PUT", NAME, body_of(1, 4096))[0], 201)
         refused = 0
