@@ -16,7 +16,7 @@
 
 #include "bench.h"
 
-#define ROUNDS 3
+#define ROUNDS 5
 #define PIECE  ((size_t)1024 * 1024)
 #define GOAL   0.9
 /* A message to open: large enough that its header costs nothing to speak of. */

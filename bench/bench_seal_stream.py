@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Sealing a file from end to end, `claviger seal` and `unseal` through the running daemon, beside
-what else the same machine does with the same file in the same run:
+what else the same machine does with the same file in the same run, by the wall clock and by the
+processor time of all programs that take part (on a busy machine that one says more):
 
     openssl      the bare cipher, `openssl speed -evp aes-256-gcm` at the stream's frame length
     two sockets  the file's bytes through a Unix socket to a process that only sends them back:
@@ -16,6 +17,7 @@ BENCH_MIB (1024) is the file's size, BENCH_STREAM_MIB (4096) the long stream's.
 import json
 import os
 import pathlib
+import resource
 import shutil
 import socket
 import subprocess
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from typing import NamedTuple
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 os.environ.setdefault("CLAVIGER_SOURCE", str(SOURCE))
@@ -37,12 +40,35 @@ PIECE = 256 * 1024
 NPM = SOURCE / "tests" / "npm"
 
 
-def openssl_rate() -> float:
-    """MiB a second by the wall clock, as the others are measured."""
-    done = subprocess.run(["openssl", "speed", "-mr", "-elapsed", "-evp", "aes-256-gcm", "-bytes",
-                           str(FRAME), "-seconds", "3"], capture_output=True, text=True, check=True)
-    line = next(l for l in done.stdout.splitlines() if l.startswith("+F:"))
-    return float(line.rsplit(":", 1)[1]) / (1 << 20)
+class Cost(NamedTuple):
+    """What the file took: seconds."""
+    wall: float
+    processor: float
+
+
+def openssl_cost() -> Cost:
+    def rate(*more: str) -> float:
+        done = subprocess.run(["openssl", "speed", "-mr", *more, "-evp", "aes-256-gcm", "-bytes",
+                               str(FRAME), "-seconds", "3"], capture_output=True, text=True,
+                              check=True)
+        line = next(l for l in done.stdout.splitlines() if l.startswith("+F:"))
+        return float(line.rsplit(":", 1)[1]) / (1 << 20)
+    return Cost(MIB / rate("-elapsed"), MIB / rate())
+
+
+def processor_time(pid: int) -> float:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cost(work, *others: int) -> Cost:
+    """Of this process, its children and the running processes that serve them."""
+    def used() -> float:
+        ours = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(u.ru_utime + u.ru_stime for u in ours) + sum(map(processor_time, others))
+    before, started = used(), time.monotonic()
+    work()
+    return Cost(time.monotonic() - started, used() - before)
 
 
 def echo(listener: socket.socket) -> None:
@@ -52,7 +78,7 @@ def echo(listener: socket.socket) -> None:
             connection.sendall(piece)
 
 
-def two_sockets(plain: pathlib.Path, out: pathlib.Path) -> float:
+def two_sockets(plain: pathlib.Path, out: pathlib.Path) -> None:
     """The same path as a seal's: a thread sends the file, another writes what comes back."""
     address = str(plain.parent / "echo.sock")
     listener = socket.socket(socket.AF_UNIX)
@@ -63,7 +89,6 @@ def two_sockets(plain: pathlib.Path, out: pathlib.Path) -> float:
         echo(listener)
         os._exit(0)
     listener.close()
-    before = time.monotonic()
     with socket.socket(socket.AF_UNIX) as stream:
         stream.connect(address)
 
@@ -79,20 +104,16 @@ def two_sockets(plain: pathlib.Path, out: pathlib.Path) -> float:
                 copy.write(piece)
             os.fsync(copy.fileno())
         sender.join()
-    took = time.monotonic() - before
     os.waitpid(child, 0)
     os.unlink(address)
-    return took
 
 
-def claviger(stack: Stack, verb: str, source, to) -> float:
-    before = time.monotonic()
+def claviger(stack: Stack, verb: str, source, to) -> None:
     subprocess.run([program("claviger"), verb, "--name", "bench", "--agent",
                     stack.address("agent"), "--output", str(to), str(source)], check=True)
-    return time.monotonic() - before
 
 
-def client_node(stack: Stack, *arguments) -> float:
+def client_node(stack: Stack, *arguments) -> None:
     port = stack.kms_target.rsplit(":", 1)[1]
     environment = {**os.environ, "AWS_ENDPOINT_URL_KMS": f"https://localhost:{port}",
                    "AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": stack.credentials["AccessKeyId"],
@@ -103,7 +124,6 @@ def client_node(stack: Stack, *arguments) -> float:
                            *map(str, rest)], env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(done.stderr)
-    return float(done.stdout)
 
 
 def throughput(stack: Stack, directory: pathlib.Path) -> None:
@@ -112,27 +132,30 @@ def throughput(stack: Stack, directory: pathlib.Path) -> None:
     with open(plain, "wb") as out:
         for _ in range(MIB):
             out.write(block)
-    cipher = openssl_rate()
-    seconds = {"two sockets": two_sockets(plain, opened),
-               "claviger seal": claviger(stack, "seal", plain, sealed),
-               "claviger unseal": claviger(stack, "unseal", sealed, opened)}
+    daemon = stack.running["clavigerd"].process.pid
+    costs = {"openssl": openssl_cost(),
+             "two sockets": cost(lambda: two_sockets(plain, opened)),
+             "claviger seal": cost(lambda: claviger(stack, "seal", plain, sealed), daemon),
+             "claviger unseal": cost(lambda: claviger(stack, "unseal", sealed, opened), daemon)}
     subprocess.run(["cmp", str(plain), str(opened)], check=True)
     if (NPM / "node_modules").is_dir() and shutil.which("node"):
         theirs = directory / "theirs"
-        seconds["client-node encrypt"] = client_node(
+        costs["client-node encrypt"] = cost(lambda: client_node(
             stack, "encrypt", FRAME, plain, theirs, "Purpose=AgentSecrets",
-            "enclave=agent-runtime", "claviger:name=agent-state/bench", "claviger:generation=0")
-        seconds["client-node decrypt"] = client_node(stack, "decrypt", sealed, opened)
+            "enclave=agent-runtime", "claviger:name=agent-state/bench", "claviger:generation=0"))
+        costs["client-node decrypt"] = cost(
+            lambda: client_node(stack, "decrypt", sealed, opened))
         subprocess.run(["cmp", str(plain), str(opened)], check=True)
         claviger(stack, "unseal", theirs, opened)
         subprocess.run(["cmp", str(plain), str(opened)], check=True)
-    print(f"a file of {MIB} MiB, frames of {FRAME} bytes; goal: 0.9 of the cipher")
-    print(f"{'':22} {'MiB/s':>7} {'of openssl':>10} {'of two sockets':>14}")
-    print(f"{'openssl':22} {cipher:7.0f}")
-    floor = MIB / seconds["two sockets"]
-    for name, took in seconds.items():
-        rate = MIB / took
-        print(f"{name:22} {rate:7.0f} {rate / cipher:10.2f} {rate / floor:14.2f}")
+    print(f"a file of {MIB} MiB, frames of {FRAME} bytes")
+    print(f"{'':22} {'MiB/s':>7} {'of openssl':>10} {'of sockets':>10}   {'MiB a processor s':>17} "
+          f"{'of openssl':>10} {'of sockets':>10}")
+    for name, c in costs.items():
+        ratios = [(costs[floor].wall / c.wall, costs[floor].processor / c.processor)
+                  for floor in ("openssl", "two sockets")]
+        print(f"{name:22} {MIB / c.wall:7.0f} {ratios[0][0]:10.2f} {ratios[1][0]:10.2f}   "
+              f"{MIB / c.processor:17.0f} {ratios[0][1]:10.2f} {ratios[1][1]:10.2f}")
 
 
 def peak_kib(pid: int) -> int:

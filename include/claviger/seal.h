@@ -57,6 +57,8 @@ CLV_NODISCARD clv_status clv_sealer_new(const clv_secret *data_key, const char *
                                         clv_bytes encrypted_data_key, const clv_context *context,
                                         uint32_t frame_length, clv_sink sink, void *to,
                                         clv_sealer **out, clv_error *err);
+/* The bytes that a body of n bytes of plaintext takes. */
+size_t clv_sealer_room(const clv_sealer *sealer, size_t n);
 CLV_NODISCARD clv_status clv_sealer_update(clv_sealer *sealer, clv_bytes plaintext, clv_error *err);
 CLV_NODISCARD clv_status clv_sealer_finish(clv_sealer *sealer, clv_error *err);
 void clv_sealer_free(clv_sealer **sealer);

@@ -33,9 +33,10 @@ void clv_buf_drop(clv_buf *buf)
 
 static clv_status grow(clv_buf *buf, size_t wanted, clv_error *err)
 {
-    size_t capacity = buf->capacity < 256 ? 256 : buf->capacity;
-    while (capacity < wanted)
-        capacity *= 2;
+    /* Doubling, so that appending stays linear; what is asked for at once is not rounded up. */
+    size_t capacity = buf->capacity < 128 ? 256 : 2 * buf->capacity;
+    if (capacity < wanted)
+        capacity = wanted;
     /* A buffer that may not grow further needs no room for it; one byte is for a NUL. */
     size_t most = (buf->limit != 0 ? buf->limit : CLV_BUF_LIMIT) + 1;
     if (capacity > most)

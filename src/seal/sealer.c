@@ -79,6 +79,13 @@ clv_status clv_sealer_new(const clv_secret *data_key, const char *key_arn,
     return CLV_OK;
 }
 
+size_t clv_sealer_room(const clv_sealer *sealer, size_t n)
+{
+    size_t regular = n > 0 ? (n - 1) / sealer->frame_length : 0;
+    return n + regular * (4 + CLV_SEAL_IV_SIZE + CLV_SEAL_TAG_SIZE) + FINAL_HEAD +
+           CLV_SEAL_TAG_SIZE;
+}
+
 static clv_status put_head(clv_sealer *sealer, bool final, size_t length, clv_error *err)
 {
     uint8_t iv[CLV_SEAL_IV_SIZE];

@@ -73,9 +73,11 @@ clv_status clv_state_seal(clv_vault *vault, const clv_policy_key *key, const cha
                         CLV_STATE_SIZE_MAX, plaintext.n);
     clv_auto(clv_context) extra = CLV_CONTEXT_INIT;
     clv_auto_ptr(clv_sealer) sealer = NULL;
+    uint8_t *room;
     sealing s = {CLV_SEAL_FRAME, clv_sink_buf, sealed, &sealer};
     CLV_TRY(message_context(name, generation, &extra, err));
     CLV_TRY(clv_vault_with_sealing_key(vault, key, &extra, plaintext.n, start_sealing, &s, err));
+    CLV_TRY(clv_buf_reserve(sealed, clv_sealer_room(sealer, plaintext.n), &room, err));
     CLV_TRY(clv_sealer_update(sealer, plaintext, err));
     return clv_sealer_finish(sealer, err);
 }
@@ -231,11 +233,15 @@ clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key, const c
     clv_auto_ptr(clv_unsealer) unsealer = NULL;
     clv_auto(clv_buf) opened = CLV_BUF_LIMITED(CLV_STATE_SIZE_MAX);
     clv_bytes skipped;
+    uint8_t *room;
     CLV_TRY(clv_seal_header_parse(sealed, &header, err));
     CLV_TRY(clv_state_unsealer(vault, key, name, generation, &header, clv_sink_buf, &opened,
                                &unsealer, predecessor, err));
     clv_cursor c = clv_cursor_of(sealed);
     CLV_TRY(clv_cursor_take(&c, header.length, &skipped, err));
+    /* A body is longer than its plaintext. Growing would copy, and wipe what it copied from. */
+    CLV_TRY(clv_buf_reserve(&opened, c.rest.n < CLV_STATE_SIZE_MAX ? c.rest.n : CLV_STATE_SIZE_MAX,
+                            &room, err));
     CLV_TRY(clv_unsealer_update(unsealer, c.rest, err));
     CLV_TRY(clv_unsealer_finish(unsealer, err));
     if (plaintext->n > 0)

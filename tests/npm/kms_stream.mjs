@@ -1,5 +1,4 @@
-// The AWS Encryption SDK's own streams over files, for bench/bench_seal_stream.py: prints the
-// seconds that the work took, without the start of node.
+// The AWS Encryption SDK's own streams over files, for bench/bench_seal_stream.py.
 //
 //   AWS_ENDPOINT_URL_KMS=... as for kms_keyring.mjs
 //   node kms_stream.mjs encrypt ARN FRAME IN OUT [KEY=VALUE...]
@@ -26,6 +25,4 @@ const work = verb === 'encrypt'
     encryptionContext: Object.fromEntries(context.map((pair) => pair.split(/=(.*)/s).slice(0, 2)))
   })
   : decryptUnsignedMessageStream(new KmsKeyringNode({ keyIds: [arn] }))
-const before = performance.now()
 await pipeline(createReadStream(from, { highWaterMark: 1 << 20 }), work, createWriteStream(to))
-console.log((performance.now() - before) / 1000)

@@ -8,6 +8,18 @@
 #define REGULAR_FRAME  (4 + 12 + FRAME + 16)
 #define FINAL_FRAME(n) (4 + 4 + 12 + 4 + (n) + 16)
 
+static bool takes_the_room_it_says(const clv_secret *key, size_t n, const clv_buf *sealed)
+{
+    clv_auto(clv_context) context = CLV_CONTEXT_INIT;
+    clv_auto(clv_seal_header) header = {0};
+    clv_auto(clv_buf) none = CLV_BUF_INIT;
+    clv_auto_ptr(clv_sealer) sealer = NULL;
+    assert_ok(clv_seal_header_parse(clv_buf_bytes(sealed), &header, err));
+    assert_ok(clv_sealer_new(key, TEST_ARN, clv_bytes_of("k"), &context, FRAME, clv_sink_buf, &none,
+                             &sealer, err));
+    return sealed->n == header.length + clv_sealer_room(sealer, n);
+}
+
 static void what_is_sealed_comes_back_whatever_its_size_and_pieces(void **state)
 {
     (void)state;
@@ -20,6 +32,7 @@ static void what_is_sealed_comes_back_whatever_its_size_and_pieces(void **state)
         clv_auto(clv_buf) sealed = CLV_BUF_INIT;
         test_plaintext(sizes[i], &plaintext);
         test_seal(key, clv_buf_bytes(&plaintext), FRAME, &sealed);
+        assert_true(takes_the_room_it_says(key, sizes[i], &sealed));
         for (size_t j = 0; j < ROWS(steps); j++) {
             clv_auto(clv_buf) opened = CLV_BUF_INIT;
             assert_ok(test_unseal(key, clv_buf_bytes(&sealed), steps[j], &opened, err));

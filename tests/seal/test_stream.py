@@ -98,6 +98,10 @@ class Streams(unittest.TestCase):
         self.refused(self.command("seal", "--key", "none", data=b""), "policy-no-key", 7)
         self.refused(self.command("seal", str(self.dir / "absent")), "system", 1)
 
+    def test_an_input_that_breaks_off_leaves_no_output(self):
+        self.refused(self.command("seal", "--output", self.sealed, self.dir), "system", 1)
+        self.assertFalse(self.sealed.exists())
+
     def test_a_full_disk_is_a_failure(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run(
