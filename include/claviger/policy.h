@@ -54,6 +54,26 @@ typedef struct clv_policy_agent {
     size_t may_count;
 } clv_policy_agent;
 
+/* "witness": what tells the newest state from an older one (docs/freshness.md). */
+#define CLV_WITNESS_ENDPOINTS_MAX 16
+#define CLV_WITNESS_PREFIX_MAX    128
+
+typedef enum clv_witness_mode {
+    CLV_WITNESS_MODE_NONE,     /* the member is not there: the parent can roll state back */
+    CLV_WITNESS_MODE_ETCD,     /* an etcd cluster that the parent cannot write */
+    CLV_WITNESS_MODE_RECEIPTS, /* signed receipts, which the callers keep */
+} clv_witness_mode;
+
+typedef struct clv_policy_witness {
+    clv_witness_mode mode;
+    size_t key; /* index of the key under which the witness's own secret is sealed */
+    /* etcd alone */
+    char *endpoint[CLV_WITNESS_ENDPOINTS_MAX]; /* https URLs */
+    size_t endpoint_count;
+    char *ca_file;
+    char *prefix; /* comes before every key in the cluster */
+} clv_policy_witness;
+
 typedef struct clv_policy {
     clv_buf bytes;                /* exactly as read: what PCR16 measures */
     uint8_t digest[CLV_PCR_SIZE]; /* SHA-384 of the bytes: what extends PCR16 */
@@ -72,6 +92,7 @@ typedef struct clv_policy {
     size_t key_count;
     clv_policy_agent agent[CLV_POLICY_AGENTS_MAX];
     size_t agent_count;
+    clv_policy_witness witness;
     char *measured[CLV_PCR_COUNT]; /* "measure": the file that goes into each register, or NULL */
 } clv_policy;
 

@@ -33,14 +33,16 @@ clv_status clv_agent_query(clv_buf *path, const char *name, const char *text, cl
 }
 
 static clv_status send_request(int fd, const char *method, clv_bytes path, const char *headers,
-                               clv_error *err)
+                               clv_bytes body, clv_error *err)
 {
     clv_auto(clv_buf) request = CLV_BUF_LIMITED(HEAD_MAX);
     CLV_TRY(clv_buf_printf(&request, err, "%s ", method));
     CLV_TRY(clv_buf_append(&request, path, err));
     CLV_TRY(clv_buf_printf(&request, err,
-                           " HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: 0\r\n\r\n", headers));
-    return clv_write_full(fd, clv_buf_bytes(&request), err);
+                           " HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n", headers,
+                           body.n));
+    CLV_TRY(clv_write_full(fd, clv_buf_bytes(&request), err));
+    return clv_write_full(fd, body, err);
 }
 
 /* Byte by byte, so that nothing behind the head is taken from the stream. */
@@ -92,23 +94,30 @@ static clv_status fail_as_problem(int fd, const char *head, clv_error *err)
 }
 
 static clv_status exchange(const char *address, const char *method, clv_bytes path,
-                           const char *headers, int *fd, clv_buf *head, clv_error *err)
+                           const char *headers, clv_bytes body, int *fd, clv_buf *head,
+                           clv_error *err)
 {
     clv_address to;
     CLV_TRY(clv_address_parse(address, &to, err));
     CLV_TRY(clv_dial(&to, CLV_AGENT_TIMEOUT_MS, fd, err));
-    CLV_TRY(send_request(*fd, method, path, headers, err));
+    CLV_TRY(send_request(*fd, method, path, headers, body, err));
     return read_head(*fd, head, err);
 }
 
 clv_status clv_agent_call(const char *address, const char *method, const char *path, json_t **out,
                           clv_error *err)
 {
+    return clv_agent_send(address, method, path, CLV_BYTES(NULL, 0), out, err);
+}
+
+clv_status clv_agent_send(const char *address, const char *method, const char *path, clv_bytes body,
+                          json_t **out, clv_error *err)
+{
     clv_auto(clv_fd) fd = -1;
     clv_auto(clv_buf) head = CLV_BUF_LIMITED(HEAD_MAX);
     const char *text;
-    CLV_TRY(
-        exchange(address, method, clv_bytes_of(path), "Connection: close\r\n", &fd, &head, err));
+    CLV_TRY(exchange(address, method, clv_bytes_of(path), "Connection: close\r\n", body, &fd, &head,
+                     err));
     CLV_TRY(clv_buf_text(&head, &text, err));
     if (strncmp(text, "HTTP/1.1 2", 10) != 0)
         return fail_as_problem(fd, text, err);
@@ -126,7 +135,8 @@ clv_status clv_agent_stream(const char *address, const char *verb, const char *k
     CLV_TRY(clv_agent_query(&path, "name", name, err));
     CLV_TRY(clv_agent_query(&path, "key", key, err));
     CLV_TRY(exchange(address, "POST", clv_buf_bytes(&path),
-                     "Connection: Upgrade\r\nUpgrade: claviger-stream\r\n", &dialed, &head, err));
+                     "Connection: Upgrade\r\nUpgrade: claviger-stream\r\n", CLV_BYTES(NULL, 0),
+                     &dialed, &head, err));
     CLV_TRY(clv_buf_text(&head, &text, err));
     if (strncmp(text, "HTTP/1.1 101 ", 13) != 0)
         return fail_as_problem(dialed, text, err);

@@ -14,7 +14,10 @@
 CLV_NODISCARD clv_status clv_agent_stream(const char *address, const char *verb, const char *key,
                                           const char *name, int *fd, clv_error *err);
 
-/* One call without a body, answered with JSON: a path of docs/openapi.yaml, then the query. */
+/* One call, answered with JSON: a path of docs/openapi.yaml, then the query. */
+CLV_NODISCARD clv_status clv_agent_send(const char *address, const char *method, const char *path,
+                                        clv_bytes body, json_t **out, clv_error *err);
+/* The same without a body. */
 CLV_NODISCARD clv_status clv_agent_call(const char *address, const char *method, const char *path,
                                         json_t **out, clv_error *err);
 

@@ -48,5 +48,6 @@ extern const clv_command clv_command_status;
 extern const clv_command clv_command_store;
 extern const clv_command clv_command_unseal;
 extern const clv_command clv_command_verify;
+extern const clv_command clv_command_witness;
 
 #endif

@@ -88,6 +88,19 @@ static clv_status describe_key(const clv_policy_key *key, clv_error *err)
     return CLV_OK;
 }
 
+static void describe_witness(const clv_policy *policy)
+{
+    const clv_policy_witness *witness = &policy->witness;
+    const char *key = policy->key[witness->key].name;
+    if (witness->mode == CLV_WITNESS_MODE_NONE)
+        clv_print_line("witness", "none");
+    if (witness->mode == CLV_WITNESS_MODE_RECEIPTS)
+        clv_print_line("witness", "receipts that the callers keep, signed under %s", key);
+    for (size_t i = 0; i < witness->endpoint_count; i++)
+        clv_print_line("witness", "%s, trusting %s, keys below \"%s\", signed under %s",
+                       witness->endpoint[i], witness->ca_file, witness->prefix, key);
+}
+
 clv_status clv_lint_describe(const clv_policy *policy, clv_error *err)
 {
     clv_print_line("enclave", "%s", policy->enclave);
@@ -103,6 +116,7 @@ clv_status clv_lint_describe(const clv_policy *policy, clv_error *err)
     }
     clv_print_line("KMS", "%s in %s, trusting %s", policy->kms_endpoint, policy->kms_region,
                    policy->kms_ca_file);
+    describe_witness(policy);
     for (size_t i = 0; i < policy->key_count; i++)
         CLV_TRY(describe_key(&policy->key[i], err));
     for (size_t i = 0; i < policy->agent_count; i++) {
@@ -298,10 +312,41 @@ static clv_status warn_of_agents(const clv_policy *p, json_t *into, clv_error *e
     return CLV_OK;
 }
 
+static bool changes_with_releases(const clv_policy_key *key)
+{
+    for (size_t i = 0; i < key->context.count; i++) {
+        const char *value = key->context.pair[i].value;
+        if (strstr(value, "${policy}") != NULL || strstr(value, "${pcrs}") != NULL ||
+            strstr(value, "${pcr0}") != NULL)
+            return true;
+    }
+    return false;
+}
+
+static clv_status warn_of_witness(const clv_policy *p, json_t *into, clv_error *err)
+{
+    const clv_policy_witness *witness = &p->witness;
+    if (witness->mode == CLV_WITNESS_MODE_NONE)
+        return warn(into, err, "no-witness",
+                    "witness: none: the parent can serve all state as it was at an earlier time, "
+                    "and nobody notices (docs/freshness.md)");
+    if (changes_with_releases(&p->key[witness->key]) && p->key[witness->key].predecessor_count == 0)
+        CLV_TRY(warn(into, err, "witness-key",
+                     "witness.key: the context of %s changes with every release, which then cannot "
+                     "open the fleet's witness secret; list predecessors, or take another key",
+                     p->key[witness->key].name));
+    if (witness->endpoint_count > 0 && witness->endpoint_count < 3)
+        CLV_TRY(warn(into, err, "witness-few",
+                     "witness.endpoints: %zu: one member that is down can stop every seal; a "
+                     "cluster of three outlives one",
+                     witness->endpoint_count));
+    return CLV_OK;
+}
+
 clv_status clv_lint_warnings(const clv_policy *policy, json_t **out, clv_error *err)
 {
     static clv_status (*const checks[])(const clv_policy *p, json_t *into, clv_error *err) = {
-        warn_of_attestation, warn_of_kms, warn_of_keys, warn_of_agents};
+        warn_of_attestation, warn_of_kms, warn_of_keys, warn_of_witness, warn_of_agents};
     clv_auto(clv_json) warnings = json_array();
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
         CLV_TRY(checks[i](policy, warnings, err));

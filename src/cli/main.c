@@ -6,9 +6,9 @@
 #include <cli/command.h>
 
 static const clv_command *const commands[] = {
-    &clv_command_verify,  &clv_command_inspect, &clv_command_policy, &clv_command_baseline,
-    &clv_command_measure, &clv_command_seal,    &clv_command_unseal, &clv_command_reseal,
-    &clv_command_store,   &clv_command_status,
+    &clv_command_verify,  &clv_command_inspect, &clv_command_policy,  &clv_command_baseline,
+    &clv_command_measure, &clv_command_seal,    &clv_command_unseal,  &clv_command_reseal,
+    &clv_command_store,   &clv_command_status,  &clv_command_witness,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

@@ -7,8 +7,9 @@
 
 #include <enclave/stream.h>
 
-#define HEAD_MEMORY ((size_t)32 * 1024) /* request line and headers of one connection */
-#define STACK_BYTES ((size_t)512 * 1024)
+#define HEAD_MEMORY    ((size_t)32 * 1024) /* request line and headers of one connection */
+#define RECEIPT_HEADER "Claviger-Receipt"
+#define STACK_BYTES    ((size_t)512 * 1024)
 
 struct clv_api {
     clv_enclave *enclave;
@@ -133,6 +134,7 @@ static void read_head(struct MHD_Connection *connection, const char *path, const
         {MHD_HTTP_HEADER_IF_MATCH, &out->if_match},
         {MHD_HTTP_HEADER_IF_NONE_MATCH, &out->if_none_match},
         {MHD_HTTP_HEADER_UPGRADE, &out->upgrade},
+        {RECEIPT_HEADER, &out->receipts},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         *wanted[i].to = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, wanted[i].name);
@@ -159,10 +161,13 @@ static struct MHD_Response *wrap_body(clv_response *response)
     return wrapped;
 }
 
-static enum MHD_Result send_answer(struct MHD_Connection *connection, const clv_request *request,
+static enum MHD_Result send_answer(struct MHD_Connection *connection, clv_request *request,
                                    clv_response *response)
 {
     char etag[24];
+    const char *receipt = NULL;
+    if (clv_buf_text(&request->receipt, &receipt, NULL) != CLV_OK)
+        return MHD_NO;
     struct MHD_Response *wrapped = wrap_body(response);
     if (wrapped == NULL)
         return MHD_NO;
@@ -176,6 +181,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, const clv_
         {MHD_HTTP_HEADER_ALLOW, response->allow, response->allow[0] != '\0'},
         {MHD_HTTP_HEADER_CACHE_CONTROL, "no-store", true},
         {"Claviger-Operation", request->operation, true},
+        {RECEIPT_HEADER, receipt, receipt[0] != '\0'},
     };
     enum MHD_Result result = MHD_YES;
     for (size_t i = 0; i < sizeof header / sizeof header[0] && result == MHD_YES; i++) {

@@ -102,6 +102,48 @@ static clv_status ask_credentials(clv_enclave *enclave, void *with, clv_error *e
     return CLV_OK;
 }
 
+/* -- what the witness keeps with the parent ---------------------------------------------------- */
+
+static clv_status witness_key_get(void *with, const char *name, clv_buf *blob, clv_error *err)
+{
+    return clv_services_key_get(with, name, blob, err);
+}
+
+static clv_status witness_key_put(void *with, const char *name, clv_bytes blob, clv_error *err)
+{
+    return clv_services_key_put(with, name, blob, err);
+}
+
+static clv_status witness_state_get(void *with, const char *name, uint64_t *generation,
+                                    clv_buf *bytes, clv_error *err)
+{
+    return clv_services_state_get(with, name, generation, bytes, err);
+}
+
+static clv_status witness_state_put(void *with, const char *name, uint64_t generation,
+                                    clv_bytes bytes, clv_error *err)
+{
+    return clv_services_state_put(with, name, generation, bytes, err);
+}
+
+static clv_status open_witness(clv_enclave *enclave, const clv_options *options, clv_error *err)
+{
+    clv_witness_options to = {
+        .policy = enclave->policy,
+        .vault = enclave->vault,
+        .clock = &enclave->clock,
+        .store = {&enclave->services, witness_key_get, witness_key_put, witness_state_get,
+                  witness_state_put},
+        .relay_count = options->witness_relay_count,
+    };
+    memcpy(to.relay, options->witness_relay, sizeof to.relay);
+    if (enclave->policy->witness.mode != CLV_WITNESS_MODE_NONE)
+        return clv_witness_open(&to, &enclave->witness, err);
+    clv_log(CLV_LOG_WARNING, "boot.no_witness", NULL,
+            "the policy configures no witness: the parent can put all state back to an older one");
+    return CLV_OK;
+}
+
 static clv_status open_vault(clv_enclave *enclave, const clv_options *options, clv_error *err)
 {
     const clv_policy *policy = enclave->policy;
@@ -113,6 +155,7 @@ static clv_status open_vault(clv_enclave *enclave, const clv_options *options, c
     CLV_TRY(patiently(enclave, "credentials", ask_credentials, NULL, err));
     CLV_TRY(clv_vault_open(enclave->gate, enclave->kms, &enclave->vault, err));
     clv_vault_set_observer(enclave->vault, clv_evidence_keep, &enclave->evidence);
+    CLV_TRY(open_witness(enclave, options, err));
     return clv_keeper_start(&enclave->services, enclave->kms, &enclave->clock, &enclave->metrics,
                             &enclave->keeper, err);
 }
@@ -155,6 +198,7 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_opener
 void clv_enclave_drop(clv_enclave *enclave)
 {
     clv_keeper_free(&enclave->keeper);
+    clv_witness_free(&enclave->witness);
     clv_vault_free(&enclave->vault);
     clv_kms_free(&enclave->kms);
     clv_gate_free(&enclave->gate);

@@ -16,6 +16,7 @@
 #include <enclave/roots.h>
 #include <enclave/services.h>
 #include <vault/vault.h>
+#include <witness/witness.h>
 
 typedef struct clv_enclave {
     clv_nsm *nsm;
@@ -25,6 +26,7 @@ typedef struct clv_enclave {
     clv_gate *gate;
     clv_kms *kms;
     clv_vault *vault;
+    clv_witness *witness; /* NULL: the policy has none */
     clv_keeper *keeper;
     clv_metrics metrics;
     clv_agents agents;

@@ -19,12 +19,11 @@ void clv_evidence_drop(clv_evidence *evidence)
     pthread_mutex_destroy(&evidence->lock);
 }
 
-void clv_evidence_keep(void *with, const clv_policy_key *key, const clv_operation *operation,
-                       clv_bytes document)
+void clv_evidence_add(clv_evidence *evidence, const clv_policy_key *key, const char *action,
+                      clv_bytes what, clv_bytes document)
 {
-    clv_evidence *evidence = with;
-    struct clv_evidence_entry made = {.key = key, .action = operation->action};
-    if (clv_operation_encode(operation, &made.operation, NULL) != CLV_OK ||
+    struct clv_evidence_entry made = {.key = key, .action = action};
+    if (clv_buf_append(&made.operation, what, NULL) != CLV_OK ||
         clv_buf_append(&made.document, document, NULL) != CLV_OK) {
         drop_entry(&made);
         return;
@@ -35,6 +34,15 @@ void clv_evidence_keep(void *with, const clv_policy_key *key, const clv_operatio
     *at = made;
     pthread_mutex_unlock(&evidence->lock);
     drop_entry(&old);
+}
+
+void clv_evidence_keep(void *with, const clv_policy_key *key, const clv_operation *operation,
+                       clv_bytes document)
+{
+    clv_auto(clv_buf) encoded = CLV_BUF_INIT;
+    if (clv_operation_encode(operation, &encoded, NULL) == CLV_OK)
+        clv_evidence_add(with, key, clv_kms_action_name(operation->action), clv_buf_bytes(&encoded),
+                         document);
 }
 
 static json_t *base64_json(const clv_buf *bytes)
@@ -53,11 +61,10 @@ json_t *clv_evidence_json(clv_evidence *evidence, const clv_policy_key *key)
     for (uint64_t i = first; i < evidence->count; i++) {
         const struct clv_evidence_entry *at = &evidence->entry[i % CLV_EVIDENCE_MAX];
         if (at->key == key)
-            json_array_append_new(all,
-                                  json_pack("{s:I, s:s, s:o, s:o}", "number", (json_int_t)(i + 1),
-                                            "action", clv_kms_action_name(at->action), "operation",
-                                            base64_json(&at->operation), "document",
-                                            base64_json(&at->document)));
+            json_array_append_new(all, json_pack("{s:I, s:s, s:o, s:o}", "number",
+                                                 (json_int_t)(i + 1), "action", at->action,
+                                                 "operation", base64_json(&at->operation),
+                                                 "document", base64_json(&at->document)));
     }
     pthread_mutex_unlock(&evidence->lock);
     return all;

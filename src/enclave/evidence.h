@@ -19,8 +19,8 @@ typedef struct clv_evidence {
     uint64_t count;       /* calls so far; the newest is entry (count - 1) % CLV_EVIDENCE_MAX */
     struct clv_evidence_entry {
         const clv_policy_key *key;
-        clv_kms_action action;
-        clv_buf operation; /* canonical CBOR */
+        const char *action; /* a constant */
+        clv_buf operation;  /* canonical CBOR */
         clv_buf document;
     } entry[CLV_EVIDENCE_MAX];
 } clv_evidence;
@@ -31,6 +31,10 @@ void clv_evidence_drop(clv_evidence *evidence);
 /* A clv_vault_observer; `evidence` is a clv_evidence. */
 void clv_evidence_keep(void *evidence, const clv_policy_key *key, const clv_operation *operation,
                        clv_bytes document);
+
+/* Something else that this enclave did and vouches for: `what` is in the document's user_data. */
+void clv_evidence_add(clv_evidence *evidence, const clv_policy_key *key, const char *action,
+                      clv_bytes what, clv_bytes document);
 
 /* [{number, action, operation, document}], base64, oldest first, those of one key. A new
  * reference, or NULL. */

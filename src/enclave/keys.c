@@ -1,4 +1,7 @@
 #include <enclave/keys.h>
+#include <enclave/states.h>
+
+#include <stdio.h>
 
 /* The request, and where its answer grows. */
 typedef struct key_use {
@@ -111,17 +114,76 @@ static clv_status make_root(clv_request *request, clv_error *err)
     return status == CLV_STATE_CONFLICT ? CLV_OK : status;
 }
 
-static clv_status find_root(clv_request *request, clv_buf *blob, clv_error *err)
+/* A second root is never made silently: only where the witness knows of no first one. */
+static clv_status fetch_root(clv_request *request, const clv_seen *seen, clv_buf *blob,
+                             clv_error *err)
 {
     clv_services *services = &request->enclave->services;
-    CLV_TRY(clv_roots_find(&request->enclave->roots, key_index(request), blob, err));
-    if (blob->n > 0)
-        return CLV_OK;
     clv_status status = clv_services_key_get(services, request->key->name, blob, err);
     if (status != CLV_STATE_NOT_FOUND)
         return status;
+    if (seen->known) {
+        atomic_fetch_add(&clv_witness_counters(request->enclave->witness)->refused, 1);
+        return clv_fail(err, CLV_WITNESS_ROLLBACK,
+                        "key %s: expected the root that the witness saw, found that the store has "
+                        "none",
+                        request->key->name);
+    }
     CLV_TRY(make_root(request, err));
     return clv_services_key_get(services, request->key->name, blob, err);
+}
+
+/* A clv_key_use: what the witness keeps of a root. */
+static clv_status take_root_id(void *with, const clv_secret *root, const clv_key_facts *facts,
+                               clv_error *err)
+{
+    clv_record *record = with;
+    (void)facts;
+    return clv_derive_root_id(root, record->digest, err);
+}
+
+/* Compare the root with the witness's, or have it committed. */
+static clv_status witness_root(clv_request *request, clv_seen *seen, const clv_buf *blob,
+                               clv_error *err)
+{
+    clv_enclave *enclave = request->enclave;
+    clv_auto(clv_buf) receipt = CLV_BUF_INIT;
+    clv_record next = {.kind = CLV_RECORD_ROOT, .generation = 1};
+    snprintf(next.name, sizeof next.name, "%s", request->key->name);
+    CLV_TRY(clv_vault_with_key(enclave->vault, request->key, NULL, clv_buf_bytes(blob),
+                               take_root_id, &next, err));
+    clv_status status = CLV_OK;
+    if (!seen->known)
+        status = clv_witness_commit(enclave->witness, seen, &next, &receipt, err);
+    if (status != CLV_OK && status != CLV_STATE_CONFLICT)
+        return status;
+    if (memcmp(seen->record.digest, next.digest, sizeof next.digest) != 0) {
+        atomic_fetch_add(&clv_witness_counters(enclave->witness)->refused, 1);
+        return clv_fail(err, CLV_ROOT_CHANGED,
+                        "key %s: expected the root that the witness saw, found that the parent "
+                        "gave another",
+                        request->key->name);
+    }
+    return clv_states_give_receipt(request, &receipt, err);
+}
+
+/* With a cluster it is asked once in the daemon's life, since a root never changes; a caller's
+ * receipts are looked at each time. */
+static clv_status find_root(clv_request *request, clv_buf *blob, clv_error *err)
+{
+    clv_witness *witness = request->enclave->witness;
+    clv_presented presented;
+    clv_seen seen = {.known = false};
+    CLV_TRY(clv_roots_find(&request->enclave->roots, key_index(request), blob, err));
+    if (blob->n > 0 && (witness == NULL || !clv_witness_by_receipts(witness)))
+        return CLV_OK;
+    if (witness != NULL) {
+        CLV_TRY(clv_states_presented(request, &presented, err));
+        CLV_TRY(clv_witness_see(witness, &presented, true, request->key->name, &seen, err));
+    }
+    if (blob->n == 0)
+        CLV_TRY(fetch_root(request, &seen, blob, err));
+    return witness != NULL ? witness_root(request, &seen, blob, err) : CLV_OK;
 }
 
 /* A key with a peer has its root in KMS alone; any other's is a data key that the parent keeps. */

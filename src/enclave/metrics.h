@@ -8,7 +8,7 @@
 
 /* Upper bounds of the latency buckets, in microseconds; the last bucket has none. */
 #define CLV_LATENCY_BUCKETS 12
-#define CLV_METRIC_ROUTES   32
+#define CLV_METRIC_ROUTES   48
 
 typedef struct clv_route_metrics {
     atomic_ulong by_class[6]; /* answers by the first digit of their status */

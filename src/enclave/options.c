@@ -22,7 +22,8 @@ enum {
     AGENT_MEMORY,
     LOG,
     LEVEL,
-    USER
+    USER,
+    WITNESS_RELAY
 };
 
 #define DEFAULT_RATE 1000
@@ -47,6 +48,7 @@ static const struct option long_options[] = {
     {"log", required_argument, NULL, LOG},
     {"log-level", required_argument, NULL, LEVEL},
     {"user", required_argument, NULL, USER},
+    {"witness-relay", required_argument, NULL, WITNESS_RELAY},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -62,6 +64,8 @@ const char *clv_options_usage(void)
            "  --control ADDRESS   listen here for the parent's calls\n"
            "  --services ADDRESS  the parent's services: baseline, credentials, store\n"
            "  --relay ADDRESS     the parent's byte stream to KMS\n"
+           "  --witness-relay ADDRESS  the parent's byte stream to the witness: once for each\n"
+           "                      endpoint of the policy, in its order\n"
            "  --agent ADDRESS     listen here for agents (HTTP over a Unix socket)\n"
            "  --agent-mode MODE   file mode of the agents' sockets, octal (default 666)\n"
            "  --agent-rate N      requests a second for each uid, 0 for no limit (default 1000)\n"
@@ -147,6 +151,15 @@ static clv_status take_share(clv_options *out, int which, const char *text, clv_
     return CLV_OK;
 }
 
+static clv_status take_witness_relay(const char *text, clv_options *out, clv_error *err)
+{
+    if (out->witness_relay_count == CLV_WITNESS_ENDPOINTS_MAX)
+        return clv_fail(err, CLV_USAGE, "--witness-relay: expected at most %d, found more",
+                        CLV_WITNESS_ENDPOINTS_MAX);
+    out->witness_relay[out->witness_relay_count++] = text;
+    return CLV_OK;
+}
+
 static clv_status need_all(const clv_options *options, clv_error *err)
 {
     const struct {
@@ -201,6 +214,8 @@ clv_status clv_options_parse(int argc, char **argv, clv_options *out, clv_error 
             CLV_TRY(take_mode(optarg, &out->agent_mode, err));
         else if (c == AGENT_RATE || c == AGENT_MEMORY)
             CLV_TRY(take_share(out, c, optarg, err));
+        else if (c == WITNESS_RELAY)
+            CLV_TRY(take_witness_relay(optarg, out, err));
         else if (c == USER)
             CLV_TRY(clv_sandbox_user_parse(optarg, &out->user, err));
         else if (c == LOG || c == LEVEL)

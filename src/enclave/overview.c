@@ -107,14 +107,17 @@ json_t *clv_overview_json(clv_enclave *enclave)
     clv_error problem = {.code = CLV_OK};
     bool ready = clv_enclave_ready(enclave, &problem) == CLV_OK;
     const clv_metrics *m = &enclave->metrics;
-    return json_pack("{s:s, s:s, s:o, s:o, s:b, s:s*, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o}}",
+    json_t *witness = enclave->witness != NULL ? clv_witness_status(enclave->witness) : NULL;
+    return json_pack("{s:s, s:s, s:o, s:o, s:b, s:s*, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o}, "
+                     "s:o*}",
                      "program", "clavigerd", "version", CLV_VERSION, "uptime_s",
                      seconds_since(enclave->started_ms), "identity", clv_identity_json(enclave),
                      "ready", ready, "problem", ready ? NULL : problem.text, "baseline",
                      baseline_json(enclave), "credentials", credentials_json(enclave), "kms",
                      kms_json(enclave->kms), "store", store_json(&enclave->services), "requests",
                      requests_json(m), "vouchers", gate_json(enclave->gate), "control", "calls",
-                     integer(m->control_calls), "faults", integer(m->control_faults));
+                     integer(m->control_calls), "faults", integer(m->control_faults), "witness",
+                     witness);
 }
 
 clv_status clv_route_status(clv_request *request, clv_response *response, clv_error *err)

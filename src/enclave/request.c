@@ -13,6 +13,8 @@ void clv_request_drop(clv_request *request)
 {
     clv_agents_give_bytes(&request->enclave->agents, request->agent.uid, request->held);
     request->held = 0;
+    clv_buf_drop(&request->presented);
+    clv_buf_drop(&request->receipt);
     clv_buf_drop(&request->body);
 }
 
@@ -319,6 +321,8 @@ clv_status clv_request_begin(clv_request *request, clv_enclave *enclave, const c
             return clv_blame(err, status, "name");
     }
     CLV_TRY(read_conditions(request, head, err));
+    if (head->receipts != NULL)
+        CLV_TRY(clv_buf_append_text(&request->presented, head->receipts, err));
     CLV_TRY(check_body_head(request->route, head, err));
     if ((request->route->takes & CLV_TAKES(CLV_PARAMETER_KEY)) != 0)
         CLV_TRY(choose_key(request, key_name, err));
@@ -411,6 +415,7 @@ static clv_status serve_once(clv_request *request, clv_response *response, clv_e
     clv_buf_drop(&response->body);
     *response = (clv_response)CLV_RESPONSE_INIT;
     hold_only(request, size_for_body(request));
+    request->receipt.n = 0;
     return request->route->serve(request, response, err);
 }
 

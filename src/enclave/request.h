@@ -10,6 +10,10 @@
 #include <enclave/enclave.h>
 #include <seal/state.h>
 
+/* What sealing adds: per frame of CLV_SEAL_FRAME a sequence number, an IV and a tag (32 bytes),
+ * and the header. */
+#define CLV_SEALED_MAX (CLV_STATE_SIZE_MAX + CLV_STATE_SIZE_MAX / 64 + CLV_SEAL_HEADER_MAX)
+
 #define CLV_QUERY_MAX  8
 #define CLV_WAIT_MAX_S 25 /* below CLV_API_IDLE_S, so that agents' own timeouts of 30 s fit */
 /* A body that may be read before its agent is judged. */
@@ -36,6 +40,7 @@ typedef struct clv_http_head {
     const char *if_match;
     const char *if_none_match;
     const char *upgrade;
+    const char *receipts; /* Claviger-Receipt: docs/freshness.md */
 } clv_http_head;
 
 typedef struct clv_request clv_request;
@@ -97,6 +102,8 @@ struct clv_request {
     uint64_t match_generation; /* of either header */
     int wait_ms;               /* for a change; 0: no waiting */
     char allow[64];            /* after CLV_API_METHOD: the methods that the path takes */
+    clv_buf presented;         /* the caller's receipts, as they came */
+    clv_buf receipt;           /* the Claviger-Receipt header of the answer, when not empty */
     clv_buf body;
     size_t held;  /* bytes that count against the agent's share */
     bool at_work; /* it has one of the agent's turns */

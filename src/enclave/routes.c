@@ -3,7 +3,9 @@
 #include <vault/derive.h>
 
 /* A message in base64, and the other members. */
-#define KEYS_MAX (CLV_DERIVE_MESSAGE_MAX / 3 * 4 + 4096)
+#define KEYS_MAX        (CLV_DERIVE_MESSAGE_MAX / 3 * 4 + 4096)
+#define JSON_MAX        8192
+#define CERTIFICATE_MAX 16384
 /* A ciphertext in base64, and a key's ARN. */
 #define KMS_MAX (CLV_CIPHERTEXT_BLOB_MAX * 2 + CLV_KEY_ARN_MAX)
 
@@ -180,6 +182,41 @@ const clv_route clv_routes[] = {
      .metered = true,
      .works = true,
      .serve = clv_route_random},
+    {.method = "GET",
+     .path = "/v1/witness",
+     .metered = true,
+     .works = true,
+     .serve = clv_route_witness},
+    {.method = "POST",
+     .path = "/v1/witness/init",
+     .verb = "witness",
+     .takes = KEY,
+     .metered = true,
+     .works = true,
+     .serve = clv_route_witness_init},
+    {.method = "POST",
+     .path = "/v1/witness/csr",
+     .verb = "witness",
+     .takes = KEY,
+     .metered = true,
+     .works = true,
+     .serve = clv_route_witness_csr},
+    {.method = "PUT",
+     .path = "/v1/witness/certificate",
+     .verb = "witness",
+     .takes = KEY,
+     .body_max = CERTIFICATE_MAX,
+     .metered = true,
+     .works = true,
+     .serve = clv_route_witness_certificate},
+    {.method = "POST",
+     .path = "/v1/witness/adopt",
+     .verb = "witness",
+     .takes = KEY | NAME,
+     .needs = NAME,
+     .metered = true,
+     .works = true,
+     .serve = clv_route_witness_adopt},
     {.method = "GET", .path = "/v1/identity", .metered = true, .serve = clv_route_identity},
     {.method = "GET", .path = "/v1/status", .metered = true, .serve = clv_route_status},
     {.method = "GET", .path = "/healthz", .serve = clv_route_healthz},

@@ -4,10 +4,6 @@
 
 #include <enclave/request.h>
 
-/* What sealing adds: per frame of CLV_SEAL_FRAME a sequence number, an IV and a tag (32 bytes),
- * and the header. */
-#define CLV_SEALED_MAX (CLV_STATE_SIZE_MAX + CLV_STATE_SIZE_MAX / 64 + CLV_SEAL_HEADER_MAX)
-
 clv_status clv_route_state_put(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err);
@@ -37,6 +33,13 @@ clv_status clv_route_dstack_version(clv_request *request, clv_response *response
 clv_status clv_route_rofl_key(clv_request *request, clv_response *response, clv_error *err);
 
 clv_status clv_route_status(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_witness(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_witness_init(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_witness_csr(clv_request *request, clv_response *response, clv_error *err);
+clv_status clv_route_witness_certificate(clv_request *request, clv_response *response,
+                                         clv_error *err);
+clv_status clv_route_witness_adopt(clv_request *request, clv_response *response, clv_error *err);
+
 clv_status clv_route_identity(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_healthz(clv_request *request, clv_response *response, clv_error *err);
 clv_status clv_route_readyz(clv_request *request, clv_response *response, clv_error *err);

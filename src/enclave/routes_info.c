@@ -108,6 +108,30 @@ static clv_status values_text(clv_enclave *enclave, clv_buf *out, clv_error *err
     return CLV_OK;
 }
 
+static clv_status witness_text(clv_witness *witness, clv_buf *out, clv_error *err)
+{
+    if (witness == NULL)
+        return CLV_OK;
+    const clv_witness_metrics *m = clv_witness_counters(witness);
+    const struct {
+        const char *name, *help;
+        unsigned long value;
+    } row[] = {
+        {"claviger_witness_reads_total", "Times that the witness was asked.", m->reads},
+        {"claviger_witness_commits_total", "Times that something was committed to the witness.",
+         m->commits},
+        {"claviger_witness_unavailable_total", "… of those, without an answer.", m->unavailable},
+        {"claviger_witness_advanced_total",
+         "States that were stored and not acknowledged, and were taken over.", m->advanced},
+        {"claviger_witness_refused_total",
+         "Stores that were older, empty or forked, and receipts that were not ours.", m->refused},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        CLV_TRY(
+            clv_metrics_value_text(out, row[i].name, "counter", row[i].help, row[i].value, err));
+    return CLV_OK;
+}
+
 typedef clv_status (*route_text)(clv_buf *out, const clv_route_metrics *route, const char *method,
                                  const char *path, clv_error *err);
 
@@ -132,5 +156,6 @@ clv_status clv_route_metrics_text(clv_request *request, clv_response *response, 
     CLV_TRY(clv_metrics_heading(out, "claviger_request_seconds", "histogram",
                                 "How long answers took.", err));
     CLV_TRY(family_text(metrics, clv_metrics_seconds_text, out, err));
-    return values_text(request->enclave, out, err);
+    CLV_TRY(values_text(request->enclave, out, err));
+    return witness_text(request->enclave->witness, out, err);
 }

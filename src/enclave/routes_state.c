@@ -1,63 +1,27 @@
 /* /v1/state: seal and keep with the parent, fetch and unseal (R17, R18). */
 #include <enclave/routes.h>
+#include <enclave/states.h>
 
 #define WATCH_SLACK_MS 100
 
-/* The generation that the parent says it holds, 0 for none: a write that is not true to it fails.
- */
-static clv_status held_generation(clv_request *request, uint64_t *out, clv_error *err)
-{
-    return clv_services_state_watch(&request->enclave->services, request->full_name, 0, 0, out,
-                                    err);
-}
-
-/* The generation that the request wants to replace: as it says, or what there is. */
-static clv_status replaced_generation(clv_request *request, uint64_t *out, clv_error *err)
-{
-    if (request->if_match)
-        *out = request->match_generation;
-    else if (request->create_only)
-        *out = 0;
-    else
-        return held_generation(request, out, err);
-    return CLV_OK;
-}
-
-/* A conflict is a failed precondition when the request made one. */
-static clv_status conflict(const clv_request *request, clv_status status, clv_error *err)
-{
-    bool demanded = request->if_match || request->create_only;
-    if (!demanded || (status != CLV_STATE_CONFLICT && status != CLV_STATE_NOT_FOUND))
-        return status;
-    if (request->create_only)
-        return clv_fail(err, CLV_API_PRECONDITION,
-                        "expected no state \"%s\", found that there is one", request->name);
-    return clv_fail(err, CLV_API_PRECONDITION,
-                    "expected state \"%s\" at generation %llu, found another", request->name,
-                    (unsigned long long)request->match_generation);
-}
-
 clv_status clv_route_state_put(clv_request *request, clv_response *response, clv_error *err)
 {
-    clv_auto(clv_buf) sealed = CLV_BUF_LIMITED(CLV_SEALED_MAX);
-    uint64_t replaced = 0;
-    CLV_TRY(replaced_generation(request, &replaced, err));
-    if (replaced >= CLV_GENERATION_MAX)
-        return clv_fail(err, CLV_STATE_CONFLICT, "expected a generation below 2^53, found %llu",
-                        (unsigned long long)replaced);
-    uint64_t generation = replaced + 1;
-    CLV_TRY(clv_state_seal(request->enclave->vault, request->key, request->full_name, generation,
-                           clv_buf_bytes(&request->body), &sealed, err));
-    clv_status status = clv_services_state_put(&request->enclave->services, request->full_name,
-                                               generation, clv_buf_bytes(&sealed), err);
-    if (status != CLV_OK)
-        return conflict(request, status, err);
-    response->status = generation == 1 ? 201 : 200;
-    response->generation = generation;
+    clv_auto(clv_state_view) view = CLV_STATE_VIEW_INIT;
+    CLV_TRY(clv_states_look_to_replace(request, &view, err));
+    bool created = !view.exists;
+    CLV_TRY(clv_states_put(request, &view, clv_buf_bytes(&request->body), err));
+    response->status = created ? 201 : 200;
+    response->generation = view.generation;
     return clv_response_json(response,
                              json_pack("{s:s, s:I, s:I}", "name", request->name, "generation",
-                                       (json_int_t)generation, "size", (json_int_t)request->body.n),
+                                       (json_int_t)view.generation, "size",
+                                       (json_int_t)request->body.n),
                              err);
+}
+
+static clv_status not_found(const clv_request *request, clv_error *err)
+{
+    return clv_fail(err, CLV_STATE_NOT_FOUND, "expected a state \"%s\", found none", request->name);
 }
 
 /*
@@ -80,13 +44,29 @@ static clv_status watch(clv_request *request, uint64_t held, uint64_t *found, cl
     }
 }
 
-/* *unchanged: the parent says that it still holds what the agent knows. */
+/* What an agent that waits for a state to come knows: nothing, or that it was deleted. */
+static clv_status known_absent(clv_request *request, uint64_t *held, clv_error *err)
+{
+    clv_auto(clv_state_view) view = CLV_STATE_VIEW_INIT;
+    *held = 0;
+    if (request->enclave->witness == NULL)
+        return CLV_OK;
+    CLV_TRY(clv_states_glance(request, &view, err));
+    if (!view.exists && !view.newer)
+        *held = view.generation;
+    return CLV_OK;
+}
+
+/* *unchanged: the parent says that it still holds what the agent knows, and there is no witness to
+ * ask whether that is the newest. */
 static clv_status await_change(clv_request *request, bool *unchanged, clv_error *err)
 {
-    uint64_t held = request->if_none_match ? request->match_generation : 0, found = 0;
+    uint64_t held = request->match_generation, found = 0;
     *unchanged = false;
     if (!request->if_none_match && request->wait_ms == 0)
         return CLV_OK;
+    if (!request->if_none_match)
+        CLV_TRY(known_absent(request, &held, err));
     clv_agents *agents = &request->enclave->agents;
     if (request->wait_ms > 0) {
         CLV_TRY(clv_agents_take_wait(agents, request->agent.uid, err));
@@ -95,7 +75,7 @@ static clv_status await_change(clv_request *request, bool *unchanged, clv_error 
     clv_status status = watch(request, held, &found, err);
     if (request->wait_ms > 0)
         clv_agents_give_wait(agents, request->agent.uid);
-    *unchanged = found == held && request->if_none_match;
+    *unchanged = found == held && request->if_none_match && request->enclave->witness == NULL;
     return status == CLV_OK ? clv_request_begin_turn(request, err) : status;
 }
 
@@ -108,27 +88,26 @@ static clv_status not_modified(const clv_request *request, clv_response *respons
 
 clv_status clv_route_state_get(clv_request *request, clv_response *response, clv_error *err)
 {
-    clv_auto(clv_buf) sealed = CLV_BUF_LIMITED(CLV_SEALED_MAX);
-    uint64_t generation = 0;
+    clv_auto(clv_state_view) view = CLV_STATE_VIEW_INIT;
     bool unchanged;
     CLV_TRY(await_change(request, &unchanged, err));
     if (unchanged)
         return not_modified(request, response);
     CLV_TRY(clv_request_hold(request, CLV_SEALED_MAX + CLV_STATE_SIZE_MAX, err));
-    clv_status status = clv_services_state_get(&request->enclave->services, request->full_name,
-                                               &generation, &sealed, err);
-    if (status == CLV_STATE_NOT_FOUND && !request->if_match)
-        return clv_fail(err, status, "expected a state \"%s\", found none", request->name);
-    if (status != CLV_OK)
-        return conflict(request, status, err);
-    if (request->if_match && generation != request->match_generation)
-        return conflict(request, CLV_STATE_CONFLICT, err);
-    if (request->if_none_match && generation == request->match_generation)
+    CLV_TRY(clv_states_look(request, &view, err));
+    if (!view.exists && !request->if_match)
+        return not_found(request, err);
+    if (request->if_match && (!view.exists || view.generation != request->match_generation))
+        return clv_fail(err, CLV_API_PRECONDITION,
+                        "expected state \"%s\" at generation %llu, found another", request->name,
+                        (unsigned long long)request->match_generation);
+    if (request->if_none_match && view.generation == request->match_generation)
         return not_modified(request, response);
-    CLV_TRY(clv_state_unseal(request->enclave->vault, request->key, request->full_name, generation,
-                             clv_buf_bytes(&sealed), &response->body, NULL, err));
+    CLV_TRY(clv_states_open(request, &view, err));
+    response->body = view.plaintext;
+    view.plaintext = (clv_buf)CLV_BUF_INIT;
     response->media_type = "application/octet-stream";
-    response->generation = generation;
+    response->generation = view.generation;
     return CLV_OK;
 }
 
@@ -138,69 +117,38 @@ clv_status clv_route_state_get(clv_request *request, clv_response *response, clv
  */
 clv_status clv_route_reseal(clv_request *request, clv_response *response, clv_error *err)
 {
-    clv_services *services = &request->enclave->services;
-    clv_vault *vault = request->enclave->vault;
-    clv_auto(clv_buf) old = CLV_BUF_LIMITED(CLV_SEALED_MAX);
-    clv_auto(clv_buf) plaintext = CLV_BUF_INIT;
-    clv_auto(clv_buf) sealed = CLV_BUF_LIMITED(CLV_SEALED_MAX);
-    uint64_t generation = 0;
+    clv_auto(clv_state_view) view = CLV_STATE_VIEW_INIT;
     bool predecessor = false;
     CLV_TRY(clv_request_hold(request, 2 * CLV_SEALED_MAX + CLV_STATE_SIZE_MAX, err));
-    CLV_TRY(clv_services_state_get(services, request->full_name, &generation, &old, err));
-    CLV_TRY(clv_state_release(vault, request->key, request->full_name, generation,
-                              clv_buf_bytes(&old), &predecessor, err));
-    if (predecessor && generation >= CLV_GENERATION_MAX)
-        return clv_fail(err, CLV_STATE_CONFLICT, "expected a generation below 2^53, found %llu",
-                        (unsigned long long)generation);
+    CLV_TRY(clv_states_look(request, &view, err));
+    if (!view.exists)
+        return not_found(request, err);
+    CLV_TRY(clv_state_release(request->enclave->vault, request->key, request->full_name,
+                              view.generation, clv_buf_bytes(&view.sealed), &predecessor, err));
     if (predecessor) {
-        CLV_TRY(clv_state_unseal(vault, request->key, request->full_name, generation,
-                                 clv_buf_bytes(&old), &plaintext, NULL, err));
-        generation++;
-        CLV_TRY(clv_state_seal(vault, request->key, request->full_name, generation,
-                               clv_buf_bytes(&plaintext), &sealed, err));
-        CLV_TRY(clv_services_state_put(services, request->full_name, generation,
-                                       clv_buf_bytes(&sealed), err));
+        CLV_TRY(clv_states_open(request, &view, err));
+        CLV_TRY(clv_states_put(request, &view, clv_buf_bytes(&view.plaintext), err));
     }
-    response->generation = generation;
+    response->generation = view.generation;
     return clv_response_json(response,
                              json_pack("{s:s, s:I, s:b}", "name", request->name, "generation",
-                                       (json_int_t)generation, "resealed", predecessor),
+                                       (json_int_t)view.generation, "resealed", predecessor),
                              err);
 }
 
 clv_status clv_route_state_delete(clv_request *request, clv_response *response, clv_error *err)
 {
-    uint64_t generation = 0;
-    CLV_TRY(replaced_generation(request, &generation, err));
-    if (generation == 0)
-        return clv_fail(err, CLV_STATE_NOT_FOUND, "expected a state \"%s\", found none",
-                        request->name);
-    clv_status status =
-        clv_services_state_delete(&request->enclave->services, request->full_name, generation, err);
-    if (status != CLV_OK)
-        return conflict(request, status, err);
+    clv_auto(clv_state_view) view = CLV_STATE_VIEW_INIT;
+    CLV_TRY(clv_states_look_to_replace(request, &view, err));
+    CLV_TRY(clv_states_delete(request, &view, err));
     response->status = 204;
     return CLV_OK;
 }
 
 clv_status clv_route_state_list(clv_request *request, clv_response *response, clv_error *err)
 {
-    char prefix[sizeof request->full_name];
-    clv_auto(clv_json) found = NULL;
-    clv_auto(clv_json) states = json_array();
-    snprintf(prefix, sizeof prefix, "%s/%s", request->key->name, request->prefix);
-    CLV_TRY(clv_services_state_list(&request->enclave->services, prefix, &found, err));
-
-    size_t of_key = strlen(request->key->name) + 1;
-    for (size_t i = 0; i < json_array_size(found); i++) {
-        const json_t *entry = json_array_get(found, i);
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        json_t *shown = json_pack("{s:s, s:O, s:O}", "name", name + of_key, "generation",
-                                  json_object_get(entry, "generation"), "sealed_size",
-                                  json_object_get(entry, "size"));
-        if (shown == NULL || json_array_append_new(states, shown) != 0)
-            return clv_fail(err, CLV_NO_MEMORY, "no memory for a list of states");
-    }
+    clv_auto(clv_json) states = NULL;
+    CLV_TRY(clv_states_list(request, &states, err));
     return clv_response_json(
         response, json_pack("{s:s, s:O}", "key", request->key->name, "states", states), err);
 }

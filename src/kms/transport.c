@@ -39,7 +39,9 @@ struct clv_https {
     unsigned port;
     bool relayed, fresh;
     clv_address relay;
-    X509_STORE *store;             /* the CA file, as it was when it was read */
+    X509_STORE *store; /* the CA file, as it was when it was read */
+    X509 *certificate; /* NULL: none */
+    EVP_PKEY *key;
     struct curl_slist *connect_to; /* a relay over TCP */
     struct curl_slist *resolve;    /* a relay over vsock: the name, without a resolver */
     clv_slots slots;
@@ -99,7 +101,30 @@ static clv_status parse_endpoint(const char *endpoint, clv_https *https, clv_err
         snprintf(https->authority, sizeof https->authority, "%s", https->host);
     else
         snprintf(https->authority, sizeof https->authority, "%s:%u", https->host, https->port);
-    snprintf(https->url, sizeof https->url, "https://%s/", https->authority);
+    snprintf(https->url, sizeof https->url, "https://%s", https->authority);
+    return CLV_OK;
+}
+
+static clv_status take_trust(const clv_https_options *options, clv_https *https, clv_error *err)
+{
+    if (options->ca_file != NULL)
+        return clv_trust_load(options->ca_file, &https->store, err);
+    if (X509_STORE_up_ref(options->trust) != 1)
+        return clv_fail(err, CLV_INTERNAL, "the CA certificates cannot be kept");
+    https->store = options->trust;
+    return CLV_OK;
+}
+
+static clv_status take_identity(const clv_https_options *options, clv_https *https, clv_error *err)
+{
+    if (options->certificate == NULL)
+        return CLV_OK;
+    if (X509_up_ref(options->certificate) != 1)
+        return clv_fail(err, CLV_INTERNAL, "a certificate cannot be kept");
+    https->certificate = options->certificate;
+    if (EVP_PKEY_up_ref(options->key) != 1)
+        return clv_fail(err, CLV_INTERNAL, "a private key cannot be kept");
+    https->key = options->key;
     return CLV_OK;
 }
 
@@ -139,7 +164,8 @@ clv_status clv_https_open(const clv_https_options *options, clv_https **out, clv
     clv_slots_init(&https->slots, options->lifetime_ms != 0 ? options->lifetime_ms : LIFETIME_MS);
     https->fresh = options->fresh;
     CLV_TRY(parse_endpoint(options->endpoint, https, err));
-    CLV_TRY(clv_trust_load(options->ca_file, &https->store, err));
+    CLV_TRY(take_trust(options, https, err));
+    CLV_TRY(take_identity(options, https, err));
     if (options->relay != NULL)
         CLV_TRY(open_relay(https, options->relay, err));
     *out = https;
@@ -156,6 +182,8 @@ void clv_https_free(clv_https **pointer)
     curl_slist_free_all(https->resolve);
     curl_slist_free_all(https->connect_to);
     X509_STORE_free(https->store);
+    X509_free(https->certificate);
+    EVP_PKEY_free(https->key);
     free(https);
     *pointer = NULL;
 }
@@ -233,6 +261,10 @@ static CURLcode prepare_tls(CURL *easy, void *ssl_ctx, void *with)
     const exchange *x = with;
     (void)easy;
     SSL_CTX_set1_cert_store(ssl_ctx, x->https->store);
+    if (x->https->certificate != NULL &&
+        (SSL_CTX_use_certificate(ssl_ctx, x->https->certificate) != 1 ||
+         SSL_CTX_use_PrivateKey(ssl_ctx, x->https->key) != 1))
+        return CURLE_SSL_CERTPROBLEM;
     X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(ssl_ctx), (time_t)(x->request->now_ms / 1000));
     bool hybrid = false;
     for (size_t i = 0; i < sizeof hybrid_groups / sizeof hybrid_groups[0] && !hybrid; i++)
@@ -335,10 +367,10 @@ static CURLcode set_tls(CURL *easy, exchange *x)
     return code;
 }
 
-static CURLcode set_connection(CURL *easy, exchange *x)
+static CURLcode set_connection(CURL *easy, exchange *x, const char *url)
 {
     CURLcode code = CURLE_OK;
-    SET(CURLOPT_URL, x->https->url);
+    SET(CURLOPT_URL, url);
     SET(CURLOPT_PROTOCOLS_STR, "https");
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_PROXY, "");
@@ -399,6 +431,7 @@ static const struct {
     {CURLE_SSL_CONNECT_ERROR, CLV_KMS_TLS},
     {CURLE_SSL_CACERT_BADFILE, CLV_KMS_TLS},
     {CURLE_SSL_CIPHER, CLV_KMS_TLS},
+    {CURLE_SSL_CERTPROBLEM, CLV_KMS_TLS},
     {CURLE_SSL_ISSUER_ERROR, CLV_KMS_TLS},
     {CURLE_WEIRD_SERVER_REPLY, CLV_KMS_RESPONSE},
     {CURLE_UNSUPPORTED_PROTOCOL, CLV_KMS_RESPONSE},
@@ -446,10 +479,15 @@ static clv_status report(CURLcode curl, const exchange *x, clv_error *err)
 static clv_status post_on(CURL *easy, exchange *x, clv_error *err)
 {
     clv_auto(header_list) headers = NULL;
+    clv_auto(clv_buf) text = CLV_BUF_INIT;
+    const char *url;
     CLV_TRY(make_headers(x->request, &headers, err));
+    CLV_TRY(clv_buf_printf(&text, err, "%s%s", x->https->url,
+                           x->request->path != NULL ? x->request->path : "/"));
+    CLV_TRY(clv_buf_text(&text, &url, err));
     CURLcode code = set_tls(easy, x);
     if (code == CURLE_OK)
-        code = set_connection(easy, x);
+        code = set_connection(easy, x, url);
     if (code == CURLE_OK)
         code = set_exchange(easy, x, headers);
     if (code != CURLE_OK)

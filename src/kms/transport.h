@@ -9,6 +9,8 @@
 #ifndef CLV_KMS_TRANSPORT_H
 #define CLV_KMS_TRANSPORT_H
 
+#include <openssl/x509_vfy.h>
+
 #include <kms/sigv4.h>
 
 /* Requests under way at a time; more wait for their turn. */
@@ -19,11 +21,14 @@ typedef struct clv_https clv_https;
 typedef struct clv_https_options {
     const char *endpoint; /* https://host[:port] */
     const char *ca_file;  /* PEM */
+    X509_STORE *trust;    /* the same, read before (kms/trust.h): where ca_file is NULL */
     const char *relay;    /* NULL: resolve and connect directly */
     bool fresh;           /* a new connection and handshake for each request: for measuring */
     /* How long a connection and its TLS session serve; then certificates are looked at again. 0: an
      * hour. */
     uint64_t lifetime_ms;
+    X509 *certificate; /* the client's, shown to who asks for one; NULL: none. This, its private */
+    EVP_PKEY *key;     /* key and the trust are kept by reference */
 } clv_https_options;
 
 /* CLV_USAGE names what is wrong with the endpoint; CLV_KMS_TLS a CA file without certificates or
@@ -41,6 +46,7 @@ const char *clv_https_name(const clv_https *https);
 const char *clv_https_host(const clv_https *https);
 
 typedef struct clv_https_request {
+    const char *path; /* NULL: "/" */
     const clv_header *header;
     size_t header_count;
     clv_bytes body;
@@ -66,7 +72,7 @@ typedef struct clv_https_answer {
 void clv_https_answer_drop(clv_https_answer *answer);
 
 /*
- * POST / once: the request is never sent twice, not even when a kept connection turns out dead.
+ * POST once: the request is never sent twice, not even when a kept connection turns out dead.
  * CLV_KMS_CONNECT: no connection, or it was lost. CLV_KMS_TLS. CLV_KMS_TIMEOUT. CLV_KMS_RESPONSE:
  * what came is not HTTP, or its body or headers are too large.
  */

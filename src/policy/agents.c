@@ -6,7 +6,8 @@
 
 /* Every verb that an agent can be given. Those that take a name may end in "/pattern". */
 static const char *const verb_table[] = {
-    "seal", "unseal", "delete", "derive", "public", "sign", "hmac", "attest", "decrypt", "generate",
+    "seal", "unseal", "delete",  "derive",   "public",  "sign",
+    "hmac", "attest", "decrypt", "generate", "witness",
 };
 
 static bool is_verb(clv_bytes verb)
@@ -25,11 +26,11 @@ static clv_status check_capability(const clv_policy *policy, const char *text, c
     const char *colon = strchr(text, ':');
     if (colon == NULL || strlen(text) > CLV_CAPABILITY_MAX ||
         !is_verb(CLV_BYTES(text, (size_t)(colon - text))))
-        return clv_fail(
-            err, CLV_POLICY_FORMAT,
-            "%s: expected VERB:KEY or VERB:KEY/PATTERN, VERB one of seal, unseal, "
-            "delete, derive, public, sign, hmac, attest, decrypt, generate; found \"%.60s\"",
-            path, text);
+        return clv_fail(err, CLV_POLICY_FORMAT,
+                        "%s: expected VERB:KEY or VERB:KEY/PATTERN, VERB one of seal, unseal, "
+                        "delete, derive, public, sign, hmac, attest, decrypt, generate, witness; "
+                        "found \"%.60s\"",
+                        path, text);
     char key[CLV_POLICY_NAME_MAX + 1];
     size_t n = strcspn(colon + 1, "/");
     snprintf(key, sizeof key, "%.*s", (int)(n < sizeof key ? n : 0), colon + 1);

@@ -7,9 +7,7 @@
 
 #define DOCUMENT_AGE_DEFAULT_S 60
 #define DOCUMENT_AGE_MAX_S     300
-#define ENDPOINT_MAX           512
 #define REGION_MAX             32
-#define PATH_SIZE_MAX          512
 
 /* The registers that no application can choose: 0 to 2 are the image, which cannot hold its own
  * measurement; 16 is this very file's. */
@@ -33,6 +31,10 @@ void clv_policy_free(clv_policy **policy)
     }
     for (size_t i = 0; i < CLV_PCR_COUNT; i++)
         free(p->measured[i]);
+    for (size_t i = 0; i < p->witness.endpoint_count; i++)
+        free(p->witness.endpoint[i]);
+    free(p->witness.ca_file);
+    free(p->witness.prefix);
     free(p->kms_region);
     free(p->kms_endpoint);
     free(p->kms_ca_file);
@@ -151,8 +153,8 @@ static clv_status read_attestation(json_t *json, clv_policy *out, clv_error *err
     return CLV_OK;
 }
 
-static clv_status read_member_text(clv_json_reader *r, const char *name, size_t max, char **out,
-                                   clv_error *err)
+clv_status clv_policy_read_text(clv_json_reader *r, const char *name, size_t max, char **out,
+                                clv_error *err)
 {
     const char *text;
     CLV_TRY(clv_json_need_text(r, name, &text, err));
@@ -163,8 +165,7 @@ static clv_status read_member_text(clv_json_reader *r, const char *name, size_t 
     return clv_text_dup(clv_bytes_of(text), out, err);
 }
 
-/* https://HOST[:PORT]: nothing that a URL parser could read another host out of. */
-static bool is_endpoint(const char *url)
+bool clv_policy_is_endpoint(const char *url)
 {
     static const char scheme[] = "https://";
     if (strncmp(url, scheme, sizeof scheme - 1) != 0)
@@ -182,11 +183,11 @@ static clv_status read_kms(const json_t *json, clv_policy *out, clv_error *err)
 {
     clv_json_reader r;
     CLV_TRY(clv_json_open(&r, json, "kms", err));
-    CLV_TRY(read_member_text(&r, "region", REGION_MAX, &out->kms_region, err));
-    CLV_TRY(read_member_text(&r, "endpoint", ENDPOINT_MAX, &out->kms_endpoint, err));
-    CLV_TRY(read_member_text(&r, "ca_file", PATH_SIZE_MAX, &out->kms_ca_file, err));
+    CLV_TRY(clv_policy_read_text(&r, "region", REGION_MAX, &out->kms_region, err));
+    CLV_TRY(clv_policy_read_text(&r, "endpoint", CLV_POLICY_ENDPOINT_MAX, &out->kms_endpoint, err));
+    CLV_TRY(clv_policy_read_text(&r, "ca_file", CLV_POLICY_PATH_MAX, &out->kms_ca_file, err));
     CLV_TRY(clv_json_done(&r, err));
-    if (!is_endpoint(out->kms_endpoint))
+    if (!clv_policy_is_endpoint(out->kms_endpoint))
         return clv_fail(err, CLV_POLICY_FORMAT,
                         "kms.endpoint: expected https://HOST or https://HOST:PORT, in lower case, "
                         "found \"%.60s\"",
@@ -215,11 +216,11 @@ static clv_status read_measured(json_t *files, clv_policy *out, clv_error *err)
         if (path == NULL)
             return clv_fail(err, CLV_JSON_TYPE, "measure.%d: expected a string, found %s", i,
                             clv_json_type_name(json_object_iter_value(at)));
-        if (path[0] != '/' || strlen(path) > PATH_SIZE_MAX)
+        if (path[0] != '/' || strlen(path) > CLV_POLICY_PATH_MAX)
             return clv_fail(err, CLV_POLICY_FORMAT,
                             "measure.%d: expected an absolute path of at most %d bytes, found "
                             "\"%.60s\"",
-                            i, PATH_SIZE_MAX, path);
+                            i, CLV_POLICY_PATH_MAX, path);
         CLV_TRY(clv_text_dup(clv_bytes_of(path), &out->measured[i], err));
     }
     return CLV_OK;
@@ -230,7 +231,7 @@ static clv_status read_document(const json_t *json, clv_policy *out, clv_error *
     clv_json_reader r;
     int64_t version;
     const char *enclave;
-    json_t *attestation, *kms, *keys, *agents, *files;
+    json_t *attestation, *kms, *keys, *witness, *agents, *files;
     CLV_TRY(clv_json_open(&r, json, "", err));
     CLV_TRY(clv_json_need_integer(&r, "version", 1, 1, &version, err));
     CLV_TRY(clv_json_need_text(&r, "enclave", &enclave, err));
@@ -245,6 +246,8 @@ static clv_status read_document(const json_t *json, clv_policy *out, clv_error *
     CLV_TRY(read_kms(kms, out, err));
     CLV_TRY(clv_json_need_value(&r, "keys", &keys, err));
     CLV_TRY(clv_policy_read_keys(keys, out, err));
+    CLV_TRY(clv_json_value(&r, "witness", &witness, err));
+    CLV_TRY(clv_policy_read_witness(witness, out, err));
     CLV_TRY(clv_json_need_value(&r, "agents", &agents, err));
     CLV_TRY(clv_policy_read_agents(agents, out, err));
     CLV_TRY(clv_json_value(&r, "measure", &files, err));

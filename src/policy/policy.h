@@ -20,6 +20,20 @@ CLV_NODISCARD clv_status clv_policy_read_keys(const json_t *keys, clv_policy *ou
 CLV_NODISCARD clv_status clv_policy_read_agents(const json_t *agents, clv_policy *out,
                                                 clv_error *err);
 
+/* The section "witness", after the keys. */
+CLV_NODISCARD clv_status clv_policy_read_witness(const json_t *witness, clv_policy *out,
+                                                 clv_error *err);
+
+/* https://HOST[:PORT]: nothing that a URL parser could read another host out of. */
+bool clv_policy_is_endpoint(const char *url);
+
+/* A member of 1 to max bytes, copied: CLV_JSON_VALUE. */
+CLV_NODISCARD clv_status clv_policy_read_text(clv_json_reader *r, const char *name, size_t max,
+                                              char **out, clv_error *err);
+
+#define CLV_POLICY_ENDPOINT_MAX 512
+#define CLV_POLICY_PATH_MAX     512
+
 /* Whether a context value is a literal or made of known templates: CLV_POLICY_TEMPLATE. */
 CLV_NODISCARD clv_status clv_policy_check_template(const char *value, clv_error *err);
 

@@ -24,6 +24,8 @@
 #ifndef CLV_VAULT_DERIVE_H
 #define CLV_VAULT_DERIVE_H
 
+#include <openssl/evp.h>
+
 #include <claviger/operation.h>
 #include <claviger/secret.h>
 
@@ -83,6 +85,11 @@ bool clv_derive_has_public(clv_derive_algorithm algorithm);
  */
 CLV_NODISCARD clv_status clv_derive_public(clv_derive_algorithm algorithm, const clv_secret *key,
                                            clv_buf *public_key, clv_error *err);
+
+/* The key pair as an object of OpenSSL's, for what takes one (TLS): the curves and ed25519, x25519.
+ * Its private half is in OpenSSL's locked heap. */
+CLV_NODISCARD clv_status clv_derive_open(clv_derive_algorithm algorithm, const clv_secret *key,
+                                         EVP_PKEY **out, clv_error *err);
 
 /*
  * Sign, 64 bytes appended. ed25519: the message itself (RFC 8032). p256, secp256k1: r || s over

@@ -112,6 +112,16 @@ clv_status clv_derive_public(clv_derive_algorithm algorithm, const clv_secret *k
     return clv_buf_append(public_key, CLV_BYTES(out, n), err);
 }
 
+clv_status clv_derive_open(clv_derive_algorithm algorithm, const clv_secret *key, EVP_PKEY **out,
+                           clv_error *err)
+{
+    if (curve_of[algorithm].nid != 0)
+        return open_ec(&curve_of[algorithm], clv_secret_bytes(key), out, err);
+    if (edwards_type(algorithm) != 0)
+        return open_edwards(edwards_type(algorithm), clv_secret_bytes(key), out, err);
+    return no_such(algorithm, "has a public key", err);
+}
+
 static clv_status sign_ed25519(const clv_secret *key, clv_bytes message, clv_buf *signature,
                                clv_error *err)
 {
