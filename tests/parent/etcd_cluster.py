@@ -25,8 +25,9 @@ def free_ports(count: int) -> list[int]:
 class Cluster:
     """Members on loopback, or each at an address of its own, started by a command in front."""
 
-    def __init__(self, directory: pathlib.Path, members: int, addresses=None, prefixes=None):
-        self.dir = directory
+    def __init__(self, directory: pathlib.Path, members: int, addresses=None, prefixes=None,
+                 tls=True):
+        self.dir, self.tls = directory, tls
         self.address = addresses or ["127.0.0.1"] * members
         self.prefix = prefixes or [[]] * members
         self.make_certificates()
@@ -41,7 +42,7 @@ class Cluster:
             self.wait(i)
 
     def url(self, i: int, peer: bool = False) -> str:
-        return f"https://{self.address[i]}:{(self.peer if peer else self.client)[i]}"
+        return f"{'https' if self.tls else 'http'}://{self.address[i]}:{(self.peer if peer else self.client)[i]}"
 
     def make_certificates(self):
         def openssl(*arguments, text=None):
@@ -67,23 +68,28 @@ class Cluster:
             "listen-peer-urls": self.url(i, True), "initial-advertise-peer-urls": self.url(i, True),
             "initial-cluster": ",".join(f"m{j}={self.url(j, True)}"
                                         for j in range(len(self.peer))),
-            **tls, **{f"peer-{k}": v for k, v in tls.items()},
         }
+        flags = []
+        if self.tls:
+            options |= {**tls, **{f"peer-{k}": v for k, v in tls.items()}}
+            flags = ["--client-cert-auth", "--peer-client-cert-auth"]
         with open(self.dir / f"m{i}.log", "ab") as log:
             self.process[i] = subprocess.Popen(
-                [*self.prefix[i], BINARY, *(f"--{k}={v}" for k, v in options.items()), "--client-cert-auth",
-                 "--peer-client-cert-auth"], cwd=self.dir, stdout=log, stderr=log)
+                [*self.prefix[i], BINARY, *(f"--{k}={v}" for k, v in options.items()), *flags],
+                cwd=self.dir, stdout=log, stderr=log)
 
     def write_config(self, path, members=None, **more):
         chosen = range(len(self.client)) if members is None else members
         path.write_text(json.dumps({
             "endpoints": [self.url(i) for i in chosen], "prefix": "test/",
-            "ca_file": str(self.dir / "ca.pem"), "cert_file": str(self.dir / "client.pem"),
-            "key_file": str(self.dir / "client.key"), **more}))
+            **({"ca_file": str(self.dir / "ca.pem"), "cert_file": str(self.dir / "client.pem"),
+                "key_file": str(self.dir / "client.key")} if self.tls else {}), **more}))
 
     def open(self, url: str, body=None, timeout: float = 10):
-        context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
-        context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
+        context = None
+        if self.tls:
+            context = ssl.create_default_context(cafile=str(self.dir / "ca.pem"))
+            context.load_cert_chain(self.dir / "client.pem", self.dir / "client.key")
         return urllib.request.urlopen(urllib.request.Request(url, body), timeout=timeout,
                                       context=context)
 
