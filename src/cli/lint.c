@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include <cli/report.h>
+#include <kms/endpoint.h>
 
 #define AGE_NOTABLE_S  120
 #define SENTENCE_MAX   512
@@ -183,24 +184,16 @@ static clv_status warn_of_attestation(const clv_policy *p, json_t *into, clv_err
     return CLV_OK;
 }
 
-/* The hosts that AWS gives KMS: "AWS KMS endpoints and quotas" in the AWS general reference. */
+/* A name that AWS serves KMS under, for the policy's region. */
 static bool is_aws_endpoint(const clv_policy *p)
 {
-    static const char *const forms[] = {
-        "https://kms.%s.amazonaws.com", "https://kms-fips.%s.amazonaws.com",
-        "https://kms.%s.amazonaws.com.cn", "https://kms.%s.amazonaws.eu",
-        "https://kms-fips.%s.amazonaws.eu"};
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        clv_auto(clv_buf) expected = CLV_BUF_INIT;
-        const char *region = strstr(forms[i], "%s");
-        if (clv_buf_append(&expected, CLV_BYTES(forms[i], (size_t)(region - forms[i])), NULL) ==
-                CLV_OK &&
-            clv_buf_append_text(&expected, p->kms_region, NULL) == CLV_OK &&
-            clv_buf_append_text(&expected, region + 2, NULL) == CLV_OK &&
-            clv_bytes_equal(clv_buf_bytes(&expected), clv_bytes_of(p->kms_endpoint)))
-            return true;
-    }
-    return false;
+    static const char scheme[] = "https://";
+    clv_endpoint endpoint;
+    if (strncmp(p->kms_endpoint, scheme, strlen(scheme)) != 0)
+        return false;
+    const char *host = p->kms_endpoint + strlen(scheme);
+    clv_endpoint_read(host, &endpoint);
+    return endpoint.known && clv_endpoint_check(host, p->kms_region, NULL) == CLV_OK;
 }
 
 static clv_status warn_of_kms(const clv_policy *p, json_t *into, clv_error *err)

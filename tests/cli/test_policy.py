@@ -154,6 +154,21 @@ class Lint(Case):
                       "also opening, never sealing, what has nothing"):
             self.assertIn(words, text)
 
+    def test_every_name_of_kms_for_the_region_is_without_a_warning(self):
+        arn = "arn:{}:kms:{}:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+        for partition, region, host in (
+                ("aws", "us-east-1", "kms-fips.us-east-1.amazonaws.com"),
+                ("aws", "us-east-1", "kms.us-east-1.api.aws"),
+                ("aws", "us-east-1", "vpce-0a1b-2c3d.kms.us-east-1.vpce.amazonaws.com"),
+                ("aws-us-gov", "us-gov-west-1", "kms-fips.us-gov-west-1.amazonaws.com"),
+                ("aws-cn", "cn-north-1", "kms.cn-north-1.amazonaws.com.cn"),
+                ("aws-eusc", "eusc-de-east-1", "kms.eusc-de-east-1.amazonaws.eu")):
+            text = policy(kms={"region": region, "endpoint": f"https://{host}", "ca_file": "/ca"})
+            text["keys"]["agent-state"]["key_id"] = arn.format(partition, region)
+            self.assertEqual(self.warnings(text), set(), host)
+            text["kms"]["endpoint"] = f"https://{host}.example"
+            self.assertEqual(self.warnings(text), {"other-endpoint"}, host)
+
     def test_strict_fails_on_a_warning(self):
         self.claviger("policy", "lint", "--strict", self.write("p.json", policy()))
         self.refuses(REFUSED, "policy-weak", "policy", "lint", "--strict",
