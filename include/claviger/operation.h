@@ -30,6 +30,7 @@ bool clv_kms_action_of(const char *name, clv_kms_action *out);
 #define CLV_KEY_ARN_MAX         2048
 #define CLV_CIPHERTEXT_BLOB_MAX 6144
 #define CLV_DATA_KEY_MAX        1024
+#define CLV_KEY_PAIR_SPEC_MAX   64
 #define CLV_PUBLIC_KEY_MAX      8192
 #define CLV_CONTEXT_PAIRS_MAX   64
 #define CLV_CONTEXT_BYTES_MAX   8192 /* keys and values together */

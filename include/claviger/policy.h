@@ -148,6 +148,16 @@ CLV_NODISCARD clv_status clv_policy_resolve_decrypt(const clv_policy *policy,
                                                     const clv_context *extra, clv_bytes ciphertext,
                                                     clv_operation *out, clv_error *err);
 
+/* GenerateDataKeyPair, of a KeyPairSpec as KMS names them ("ECC_NIST_P256"). */
+CLV_NODISCARD clv_status clv_policy_resolve_pair(const clv_policy *policy,
+                                                 const clv_policy_key *key,
+                                                 const clv_identity *identity,
+                                                 const clv_context *extra, const char *spec,
+                                                 clv_operation *out, clv_error *err);
+/* GenerateRandom, which names no key: where this entry of the policy allows it. */
+CLV_NODISCARD clv_status clv_policy_resolve_random(const clv_policy_key *key, uint32_t bytes,
+                                                   clv_operation *out, clv_error *err);
+
 /*
  * DeriveSharedSecret with the key's peer_public_key. KMS takes no encryption context here: the
  * key's own (clv_policy_resolve_context) binds what is derived from the secret.

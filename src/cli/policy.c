@@ -14,7 +14,8 @@
 typedef struct settings {
     bool json, strict;
     const char *request, *pcrs, *key, *ciphertext;
-    long bytes;
+    const char *pair;
+    long bytes, random;
 } settings;
 
 static clv_status take_json(void *into, const char *value, clv_error *err)
@@ -61,15 +62,32 @@ static clv_status take_ciphertext(void *into, const char *value, clv_error *err)
     return CLV_OK;
 }
 
-static clv_status take_bytes(void *into, const char *value, clv_error *err)
+static clv_status take_pair(void *into, const char *value, clv_error *err)
+{
+    (void)err;
+    ((settings *)into)->pair = value;
+    return CLV_OK;
+}
+
+static clv_status read_size(const char *value, long *out, clv_error *err)
 {
     char *end;
     long n = strtol(value, &end, 10);
     if (*value < '0' || *value > '9' || *end != '\0' || n < 1 || n > CLV_DATA_KEY_MAX)
         return clv_fail(err, CLV_USAGE, "expected 1 to %d, found \"%.20s\"", CLV_DATA_KEY_MAX,
                         value);
-    ((settings *)into)->bytes = n;
+    *out = n;
     return CLV_OK;
+}
+
+static clv_status take_bytes(void *into, const char *value, clv_error *err)
+{
+    return read_size(value, &((settings *)into)->bytes, err);
+}
+
+static clv_status take_random(void *into, const char *value, clv_error *err)
+{
+    return read_size(value, &((settings *)into)->random, err);
 }
 
 static const clv_option options[] = {
@@ -83,6 +101,9 @@ static const clv_option options[] = {
     {"bytes", "N", "resolve: GenerateDataKey of N bytes with that key", take_bytes},
     {"ciphertext", "HEX|@FILE", "resolve: Decrypt of a CiphertextBlob with that key",
      take_ciphertext},
+    {"pair", "SPEC", "resolve: GenerateDataKeyPair of that KeyPairSpec with that key", take_pair},
+    {"random", "N", "resolve: GenerateRandom of N bytes, as that key's entry allows it",
+     take_random},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -166,11 +187,15 @@ static clv_status resolve_key(const clv_policy *policy, const clv_identity *iden
     if (key == NULL)
         return clv_fail(err, CLV_POLICY_NO_KEY, "--key: expected a key of the policy, found %.80s",
                         s->key);
-    if (s->ciphertext == NULL && s->bytes == 0)
-        return clv_policy_resolve_agreement(key, out, err);
-    if (s->ciphertext == NULL)
+    if (s->bytes > 0)
         return clv_policy_resolve_generate(policy, key, identity, NULL, (uint32_t)s->bytes, out,
                                            err);
+    if (s->pair != NULL)
+        return clv_policy_resolve_pair(policy, key, identity, NULL, s->pair, out, err);
+    if (s->random > 0)
+        return clv_policy_resolve_random(key, (uint32_t)s->random, out, err);
+    if (s->ciphertext == NULL)
+        return clv_policy_resolve_agreement(key, out, err);
     CLV_TRY(clv_input_value(s->ciphertext, CLV_CIPHERTEXT_BLOB_MAX, &blob, err));
     return clv_policy_resolve_decrypt(policy, key, identity, NULL, clv_buf_bytes(&blob), out, err);
 }
@@ -197,7 +222,8 @@ static clv_status print_operation(const clv_operation *operation, const settings
     CLV_TRY(hex_of(CLV_BYTES(digest, sizeof digest), &user_data, err));
     if (!s->json) {
         clv_print_line("operation", "%s", clv_kms_action_name(operation->action));
-        clv_print_line("key", "%s", operation->key_arn);
+        if (operation->key_arn != NULL)
+            clv_print_line("key", "%s", operation->key_arn);
         for (size_t i = 0; i < operation->context.count; i++)
             clv_print_line("context", "%s = %s", operation->context.pair[i].key,
                            operation->context.pair[i].value);
@@ -210,7 +236,7 @@ static clv_status print_operation(const clv_operation *operation, const settings
         json_object_set_new(context, operation->context.pair[i].key,
                             json_string(operation->context.pair[i].value));
     clv_auto(clv_json) json = json_pack(
-        "{s:s, s:s, s:O, s:i, s:O, s:O}", "action", clv_kms_action_name(operation->action),
+        "{s:s, s:s?, s:O, s:i, s:O, s:O}", "action", clv_kms_action_name(operation->action),
         "key_id", operation->key_arn, "context", context, "number_of_bytes",
         (int)operation->number_of_bytes, "encoding", encoding, "user_data", user_data);
     return json != NULL ? clv_print_json(json, err)
@@ -221,11 +247,11 @@ static clv_status resolve(const clv_policy *policy, const settings *s, clv_error
 {
     clv_identity identity;
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
-    bool both = s->bytes > 0 && s->ciphertext != NULL;
-    if ((s->request != NULL) == (s->key != NULL) || both)
+    int what = (s->bytes > 0) + (s->ciphertext != NULL) + (s->pair != NULL) + (s->random > 0);
+    if ((s->request != NULL) == (s->key != NULL) || what > 1)
         return clv_fail(err, CLV_USAGE,
-                        "policy resolve: expected --request, or --key with --bytes, --ciphertext "
-                        "or, for DeriveSharedSecret, neither");
+                        "policy resolve: expected --request, or --key with one of --bytes, "
+                        "--ciphertext, --pair and --random or, for DeriveSharedSecret, none");
     CLV_TRY(read_identity(policy, s->pcrs, &identity, err));
     CLV_TRY(s->request != NULL ? resolve_request(policy, &identity, s->request, &operation, err)
                                : resolve_key(policy, &identity, s, &operation, err));

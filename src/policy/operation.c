@@ -83,6 +83,13 @@ static unsigned members_of(const clv_operation *o)
            (o->public_key.n > 0 ? HAS_PUBLIC_KEY : 0);
 }
 
+/* "ECC_NIST_P256", …: KMS adds to them, so their form is checked and not their names. */
+static bool is_pair_spec(const char *text)
+{
+    size_t n = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+    return n > 0 && n <= CLV_KEY_PAIR_SPEC_MAX && text[n] == '\0';
+}
+
 static clv_status check_limits(const clv_operation *o, const char *name, clv_error *err)
 {
     if (o->key_arn != NULL && strlen(o->key_arn) > CLV_KEY_ARN_MAX)
@@ -91,6 +98,10 @@ static clv_status check_limits(const clv_operation *o, const char *name, clv_err
     if (o->number_of_bytes > CLV_DATA_KEY_MAX)
         return clv_fail(err, CLV_OPERATION_INVALID, "%s: expected 1 to %d bytes, found %u", name,
                         CLV_DATA_KEY_MAX, o->number_of_bytes);
+    if (o->key_pair_spec != NULL && !is_pair_spec(o->key_pair_spec))
+        return clv_fail(err, CLV_OPERATION_INVALID,
+                        "%s: expected a KeyPairSpec of 1 to %d of A-Z, 0-9 and _, found \"%.40s\"",
+                        name, CLV_KEY_PAIR_SPEC_MAX, o->key_pair_spec);
     if (o->ciphertext.n > CLV_CIPHERTEXT_BLOB_MAX)
         return clv_fail(err, CLV_OPERATION_INVALID,
                         "%s: expected a CiphertextBlob of 1 to %d bytes, found %zu", name,

@@ -173,8 +173,7 @@ static clv_status add_extra(const clv_context *extra, clv_context *out, clv_erro
     return CLV_OK;
 }
 
-/* What every operation has: an action that the policy allows, the key's ARN. */
-static clv_status start(const clv_policy_key *key, clv_kms_action action, clv_operation *out,
+static clv_status allow(const clv_policy_key *key, clv_kms_action action, clv_operation *out,
                         clv_error *err)
 {
     if ((key->actions >> action & 1) == 0)
@@ -182,6 +181,14 @@ static clv_status start(const clv_policy_key *key, clv_kms_action action, clv_op
                         "keys.%s.operations: expected %s to be allowed, found that it is not",
                         key->name, clv_kms_action_name(action));
     out->action = action;
+    return CLV_OK;
+}
+
+/* What every operation with a key has: an action that the policy allows, the key's ARN. */
+static clv_status start(const clv_policy_key *key, clv_kms_action action, clv_operation *out,
+                        clv_error *err)
+{
+    CLV_TRY(allow(key, action, out, err));
     return clv_text_dup(clv_bytes_of(key->key_arn), &out->key_arn, err);
 }
 
@@ -215,6 +222,31 @@ clv_status clv_policy_resolve_decrypt(const clv_policy *policy, const clv_policy
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(begin(policy, key, CLV_DECRYPT, identity, extra, &operation, err));
     CLV_TRY(clv_buf_append(&operation.ciphertext, ciphertext, err));
+    CLV_TRY(clv_operation_check(&operation, err));
+    *out = operation;
+    operation = (clv_operation)CLV_OPERATION_INIT;
+    return CLV_OK;
+}
+
+clv_status clv_policy_resolve_pair(const clv_policy *policy, const clv_policy_key *key,
+                                   const clv_identity *identity, const clv_context *extra,
+                                   const char *spec, clv_operation *out, clv_error *err)
+{
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    CLV_TRY(begin(policy, key, CLV_GENERATE_DATA_KEY_PAIR, identity, extra, &operation, err));
+    CLV_TRY(clv_text_dup(clv_bytes_of(spec), &operation.key_pair_spec, err));
+    CLV_TRY(clv_operation_check(&operation, err));
+    *out = operation;
+    operation = (clv_operation)CLV_OPERATION_INIT;
+    return CLV_OK;
+}
+
+clv_status clv_policy_resolve_random(const clv_policy_key *key, uint32_t bytes, clv_operation *out,
+                                     clv_error *err)
+{
+    clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
+    CLV_TRY(allow(key, CLV_GENERATE_RANDOM, &operation, err));
+    operation.number_of_bytes = bytes;
     CLV_TRY(clv_operation_check(&operation, err));
     *out = operation;
     operation = (clv_operation)CLV_OPERATION_INIT;

@@ -156,6 +156,7 @@ class Lint(Case):
 
     def test_every_name_of_kms_for_the_region_is_without_a_warning(self):
         arn = "arn:{}:kms:{}:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+        usual = self.warnings(policy())
         for partition, region, host in (
                 ("aws", "us-east-1", "kms-fips.us-east-1.amazonaws.com"),
                 ("aws", "us-east-1", "kms.us-east-1.api.aws"),
@@ -165,9 +166,9 @@ class Lint(Case):
                 ("aws-eusc", "eusc-de-east-1", "kms.eusc-de-east-1.amazonaws.eu")):
             text = policy(kms={"region": region, "endpoint": f"https://{host}", "ca_file": "/ca"})
             text["keys"]["agent-state"]["key_id"] = arn.format(partition, region)
-            self.assertEqual(self.warnings(text), set(), host)
+            self.assertEqual(self.warnings(text), usual, host)
             text["kms"]["endpoint"] = f"https://{host}.example"
-            self.assertEqual(self.warnings(text), {"other-endpoint"}, host)
+            self.assertEqual(self.warnings(text), usual | {"other-endpoint"}, host)
 
     def test_strict_fails_on_a_warning(self):
         self.claviger("policy", "lint", "--strict", self.write("p.json", policy()))
@@ -225,6 +226,26 @@ class Resolve(Case):
                              "context": self.context(path), "ciphertext": blob})
             self.assertEqual(answer["encoding"], encoding.hex())
             self.assertEqual(answer["user_data"], hashlib.sha384(encoding).hexdigest())
+
+    def test_user_data_of_pairs_and_random_bytes_is_recomputed_by_other_code(self):
+        text = policy()
+        text["keys"]["agent-state"]["operations"] += ["GenerateDataKeyPair", "GenerateRandom"]
+        path, answer = self.resolve("--key", "agent-state", "--pair", "ECC_NIST_P384", text=text)
+        encoding = cbor({"schema": "claviger/operation/1", "action": "GenerateDataKeyPair",
+                         "key_id": ARN, "context": self.context(path),
+                         "key_pair_spec": "ECC_NIST_P384"})
+        self.assertEqual(answer["user_data"], hashlib.sha384(encoding).hexdigest())
+        _, answer = self.resolve("--key", "agent-state", "--random", 1024, text=text)
+        encoding = cbor({"schema": "claviger/operation/1", "action": "GenerateRandom",
+                         "number_of_bytes": 1024})
+        self.assertEqual(answer["user_data"], hashlib.sha384(encoding).hexdigest())
+        self.assertIsNone(answer["key_id"])
+        path, pcrs = self.write("p.json", policy()), self.write("pcrs.json", PCRS)
+        for option in (("--pair", "ECC_NIST_P384"), ("--random", 1)):
+            self.refuses(REFUSED, "policy-operation", "policy", "resolve", path, "--pcrs", pcrs,
+                         "--key", "agent-state", *option)
+        self.refuses(INPUT, "operation-invalid", "policy", "resolve", self.write("p.json", text),
+                     "--pcrs", pcrs, "--key", "agent-state", "--pair", "ecc nist")
 
     def test_user_data_of_a_key_agreement_is_recomputed_by_other_code(self):
         peer = base64.b64decode(PEER)
