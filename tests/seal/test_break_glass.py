@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -93,6 +94,17 @@ class BreakGlass(unittest.TestCase):
         took = [f"{b - a:.2f} s" for a, b in zip(times, times[1:])]
         print(f"100 MiB: claviger seal {took[0]}, unseal {took[3]}; client-node encrypt {took[1]}, "
               f"decrypt {took[2]} (each with the start of its program)", file=sys.stderr)
+
+    def test_a_state_out_of_the_store_opens_without_us(self):
+        data = os.urandom(10000)
+        for generation in (1, 2):
+            status, _, answer = self.stack.api("PUT", "/v1/state/kept?key=agent-state", data)
+            self.assertIn(status, (200, 201), answer)
+        with sqlite3.connect(self.stack.dir / "store.db") as store:
+            blob, = store.execute("select blob from state where name = 'agent-state/kept'").fetchone()
+        context = ["Purpose=AgentSecrets", "enclave=agent-runtime",
+                   "claviger:name=agent-state/kept", f"claviger:generation={generation}"]
+        self.assertEqual(self.sdk("decrypt", self.arn, *context, data=blob), data)
 
     def test_a_message_of_theirs_under_another_context_is_refused_by_us(self):
         theirs = self.sdk("encrypt", self.arn, "4096", *CONTEXT[:3], "claviger:generation=1",
