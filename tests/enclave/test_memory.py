@@ -12,7 +12,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.environ["CLAVIGER_SOURCE"], "tests", "lib"))
 from claviger_stack import Stack, UnixConnection  # noqa: E402
-from memory_scan import SANITIZED, find, memory_of, secrets_of  # noqa: E402
+from memory_scan import SANITIZED, find, secrets_of, skip_unless_readable  # noqa: E402
 
 @unittest.skipIf(SANITIZED, "an instrumented build keeps freed memory")
 class Memory(unittest.TestCase):
@@ -27,10 +27,7 @@ class Memory(unittest.TestCase):
         cls.stack.start_parent()
         cls.stack.start_enclave()
         cls.pid = cls.stack.running["clavigerd"].process.pid
-        try:
-            next(memory_of(cls.pid))
-        except PermissionError:
-            raise unittest.SkipTest("this machine does not let root read a process's memory")
+        skip_unless_readable(cls.pid)
 
     def stored(self, name):
         with sqlite3.connect(self.stack.dir / "store.db") as store:

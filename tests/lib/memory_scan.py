@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import pathlib
 import struct
+import unittest
 
 from claviger_stack import Stack, program
 
@@ -28,6 +29,13 @@ def memory_of(pid):
                 yield line.strip(), memory.read(end - start)
             except OSError:
                 continue  # guard pages and the like
+
+
+def skip_unless_readable(pid):
+    try:
+        next(memory_of(pid))
+    except PermissionError:
+        raise unittest.SkipTest("this machine does not let root read a process's memory")
 
 
 def find(pid, secret):

@@ -10,7 +10,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from agent_stream import DATA, END, FAULT, frame, read_frame, upgrade  # noqa: E402
 from claviger_stack import Stack  # noqa: E402
-from memory_scan import SANITIZED, find, memory_of, secrets_of  # noqa: E402
+from memory_scan import SANITIZED, find, secrets_of, skip_unless_readable  # noqa: E402
 
 FRAME = 65536  # plaintext of a stream's frame
 OVERHEAD = 4 + 12 + 16  # number, IV and tag of a frame that is not the last
@@ -38,10 +38,7 @@ class SealMemory(unittest.TestCase):
         cls.stack.start_parent()
         cls.stack.start_enclave()
         cls.pid = cls.stack.running["clavigerd"].process.pid
-        try:
-            next(memory_of(cls.pid))
-        except PermissionError:
-            raise unittest.SkipTest("this machine does not let root read a process's memory")
+        skip_unless_readable(cls.pid)
 
     def places(self, secrets):
         return {name: len(find(self.pid, secret)) for name, secret in secrets.items()}
