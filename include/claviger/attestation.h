@@ -141,7 +141,8 @@ CLV_NODISCARD clv_status clv_certificate_describe(clv_bytes der, clv_certificate
  *
  *     { "version": 1,
  *       "releases": [ { "name": "1.4.0", "pcrs": { "0": "hex", "1": "hex", "2": "hex" } } ],
- *       "revoked": [ "1.3.0" ] }
+ *       "revoked": [ "1.3.0" ],
+ *       "expires": "2027-01-31T00:00:00Z" }
  *
  * signed in minisign's format (jedisct1.github.io/minisign, "Signature format"), both with the
  * legacy "Ed" and the prehashed "ED" algorithm; public keys as minisign prints them ("RW…").
@@ -165,6 +166,7 @@ typedef struct clv_release {
 typedef struct clv_baseline {
     clv_release release[CLV_RELEASES_MAX];
     size_t count;
+    uint64_t expires_ms; /* since 1970, the last instant included; UINT64_MAX: never */
 } clv_baseline;
 
 /* The base64 line of a minisign public key. CLV_BASELINE_KEY. */
@@ -183,10 +185,13 @@ CLV_NODISCARD clv_status clv_baseline_open(clv_bytes baseline, clv_bytes signatu
 CLV_NODISCARD clv_status clv_baseline_parse(clv_bytes baseline, clv_baseline *out, clv_error *err);
 
 /*
- * Find the release whose registers (0, 1 and 2 always, more where listed) all match.
- * CLV_BASELINE_REVOKED when a revoked one does, else CLV_BASELINE_NO_MATCH when none does.
+ * at_ms, the time of the document that the registers come from, must not be behind the baseline's
+ * last instant: CLV_BASELINE_EXPIRED. Find the release whose registers (0, 1 and 2 always, more
+ * where listed) all match. CLV_BASELINE_REVOKED when a revoked one does, else CLV_BASELINE_NO_MATCH
+ * when none does.
  */
 CLV_NODISCARD clv_status clv_baseline_match(const clv_baseline *baseline, const clv_pcrs *found,
-                                            const clv_release **out, clv_error *err);
+                                            uint64_t at_ms, const clv_release **out,
+                                            clv_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* The signed baseline: parse, and match a document's registers against its releases. */
 #include <attestation/minisign.h>
 #include <base/json.h>
+#include <base/time.h>
 
 /* The registers that measure an image: a release is all three or none (PCR0 alone can be kept
  * while bytes move between sections). */
@@ -89,8 +90,32 @@ static clv_status revoke(const json_t *name, size_t index, clv_baseline *out, cl
     return CLV_OK;
 }
 
+/* "2027-01-31T00:00:00Z"; a baseline that names no time does not expire. */
+static clv_status read_expiry(const char *text, clv_baseline *out, clv_error *err)
+{
+    out->expires_ms = UINT64_MAX;
+    if (text != NULL && strchr(text, 'T') == NULL)
+        return clv_fail(err, CLV_BASELINE_FORMAT,
+                        "expires: expected a time such as 2027-01-31T00:00:00Z, found \"%.40s\"",
+                        text);
+    clv_status status = text != NULL ? clv_time_parse(text, &out->expires_ms, err) : CLV_OK;
+    return status == CLV_OK ? CLV_OK : clv_blame(err, status, "expires");
+}
+
+static clv_status check_expiry(const clv_baseline *baseline, uint64_t at_ms, clv_error *err)
+{
+    char limit[CLV_TIME_TEXT_SIZE], at[CLV_TIME_TEXT_SIZE];
+    if (at_ms <= baseline->expires_ms)
+        return CLV_OK;
+    clv_time_text(baseline->expires_ms, limit);
+    clv_time_text(at_ms, at);
+    return clv_fail(err, CLV_BASELINE_EXPIRED,
+                    "expected a baseline in force at %s, found one until %s", at, limit);
+}
+
 static clv_status read_document(const json_t *json, clv_baseline *out, clv_error *err)
 {
+    const char *expires;
     clv_json_reader r;
     int64_t version;
     json_t *releases, *revoked;
@@ -98,7 +123,9 @@ static clv_status read_document(const json_t *json, clv_baseline *out, clv_error
     CLV_TRY(clv_json_need_integer(&r, "version", 1, 1, &version, err));
     CLV_TRY(clv_json_need_value(&r, "releases", &releases, err));
     CLV_TRY(clv_json_value(&r, "revoked", &revoked, err));
+    CLV_TRY(clv_json_text(&r, "expires", &expires, err));
     CLV_TRY(clv_json_done(&r, err));
+    CLV_TRY(read_expiry(expires, out, err));
     if (!json_is_array(releases) || json_array_size(releases) > CLV_RELEASES_MAX)
         return clv_fail(err, CLV_BASELINE_FORMAT, "releases: expected a list of at most %d",
                         CLV_RELEASES_MAX);
@@ -132,10 +159,11 @@ clv_status clv_baseline_open(clv_bytes baseline, clv_bytes signature, const clv_
     return clv_baseline_parse(baseline, out, err);
 }
 
-clv_status clv_baseline_match(const clv_baseline *baseline, const clv_pcrs *found,
+clv_status clv_baseline_match(const clv_baseline *baseline, const clv_pcrs *found, uint64_t at_ms,
                               const clv_release **out, clv_error *err)
 {
     const clv_release *match = NULL;
+    CLV_TRY(check_expiry(baseline, at_ms, err));
     for (size_t i = 0; i < baseline->count; i++) {
         const clv_release *release = &baseline->release[i];
         if (clv_pcrs_match(found, &release->pcrs, NULL) != CLV_OK)

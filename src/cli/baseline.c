@@ -18,6 +18,7 @@
 
 typedef struct settings {
     const char *name, *secret_key, *signature, *policy, *pcrs;
+    char at[CLV_TIME_TEXT_SIZE]; /* "": not given */
     clv_release_key key[CLV_RELEASE_KEYS_MAX];
     size_t key_count;
 } settings;
@@ -57,6 +58,14 @@ static clv_status take_pcrs(void *into, const char *value, clv_error *err)
     return CLV_OK;
 }
 
+static clv_status take_at(void *into, const char *value, clv_error *err)
+{
+    uint64_t ms;
+    CLV_TRY(clv_time_parse(value, &ms, err));
+    clv_time_text(ms, ((settings *)into)->at);
+    return CLV_OK;
+}
+
 static clv_status take_key(void *into, const char *value, clv_error *err)
 {
     settings *s = into;
@@ -67,6 +76,7 @@ static clv_status take_key(void *into, const char *value, clv_error *err)
 
 static const clv_option options[] = {
     {"name", "NAME", "add, revoke: the release's name", take_name},
+    {"at", "TIME", "expire: 2027-01-31T00:00:00Z, the last instant of the baseline", take_at},
     {"secret-key", "FILE", "sign: a minisign secret key without a password", take_secret_key},
     {"key", "RW…", "check: a minisign public key; several may be given", take_key},
     {"policy", "FILE", "check: the release keys of this policy", take_policy},
@@ -171,6 +181,17 @@ static clv_status revoke_release(char **operand, int count, const settings *s, c
     return write_json(operand[0], json, err);
 }
 
+static clv_status expire(char **operand, int count, const settings *s, clv_error *err)
+{
+    clv_auto(clv_json) json = NULL;
+    if (count != 1 || s->at[0] == '\0')
+        return clv_fail(err, CLV_USAGE, "baseline expire: expected FILE --at TIME");
+    CLV_TRY(read_json(operand[0], false, &json, err));
+    if (json_object_set_new(json, "expires", json_string(s->at)) != 0)
+        return clv_fail(err, CLV_NO_MEMORY, "a JSON value cannot be made");
+    return write_json(operand[0], json, err);
+}
+
 static clv_status sign(char **operand, int count, const settings *s, clv_error *err)
 {
     clv_auto(clv_buf) text = CLV_BUF_INIT;
@@ -210,12 +231,17 @@ static clv_status print_verdict(const clv_baseline *baseline, const char *pcrs, 
     for (size_t i = 0; i < baseline->count; i++)
         clv_print_line("release", "%s%s", baseline->release[i].name,
                        baseline->release[i].revoked ? ", revoked" : "");
+    char until[CLV_TIME_TEXT_SIZE];
+    if (baseline->expires_ms != UINT64_MAX) {
+        clv_time_text(baseline->expires_ms, until);
+        clv_print_line("until", "%s", until);
+    }
     if (pcrs == NULL)
         return CLV_OK;
     clv_pcrs found;
     const clv_release *release;
     CLV_TRY(clv_measurements_read(pcrs, &found, err));
-    CLV_TRY(clv_baseline_match(baseline, &found, &release, err));
+    CLV_TRY(clv_baseline_match(baseline, &found, clv_wall_ms(), &release, err));
     clv_print_line("this is", "%s", release->name);
     return CLV_OK;
 }
@@ -247,7 +273,8 @@ static clv_status check(char **operand, int count, const settings *s, clv_error 
 static const struct {
     const char *name;
     clv_status (*run)(char **operand, int count, const settings *s, clv_error *err);
-} verbs[] = {{"add", add}, {"revoke", revoke_release}, {"sign", sign}, {"check", check}};
+} verbs[] = {
+    {"add", add}, {"revoke", revoke_release}, {"expire", expire}, {"sign", sign}, {"check", check}};
 
 static clv_status run(int count, char **arguments, clv_error *err)
 {
@@ -259,13 +286,13 @@ static clv_status run(int count, char **arguments, clv_error *err)
             return verbs[i].run(arguments + at + 1, count - at - 1, &s, err);
     }
     return clv_fail(err, CLV_USAGE,
-                    "baseline: expected add, revoke, sign or check, found \"%.40s\"",
+                    "baseline: expected add, revoke, expire, sign or check, found \"%.40s\"",
                     arguments[at]);
 }
 
 const clv_command clv_command_baseline = {
     "baseline",
-    "add|revoke|sign|check FILE [MEASUREMENTS]",
+    "add|revoke|expire|sign|check FILE [MEASUREMENTS]",
     "Keep and sign the list of images that an enclave may be",
     options,
     run,

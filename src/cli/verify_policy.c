@@ -41,7 +41,8 @@ static clv_status check_baseline(const clv_policy *policy, const char *path,
         clv_baseline_open(clv_buf_bytes(&text), clv_buf_bytes(&signature), policy->release_key,
                           policy->release_key_count, baseline, err);
     if (status == CLV_OK)
-        status = clv_baseline_match(baseline, &document->pcrs, &release, err);
+        status =
+            clv_baseline_match(baseline, &document->pcrs, document->timestamp_ms, &release, err);
     free(baseline);
     return status == CLV_OK ? CLV_OK : clv_blame(err, status, "%s", path);
 }

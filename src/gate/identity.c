@@ -60,7 +60,8 @@ static clv_status check_baseline(const clv_document *document, const clv_policy 
     clv_status status = clv_baseline_open(text, signature, policy->release_key,
                                           policy->release_key_count, baseline, err);
     if (status == CLV_OK)
-        status = clv_baseline_match(baseline, &document->pcrs, &release, err);
+        status =
+            clv_baseline_match(baseline, &document->pcrs, document->timestamp_ms, &release, err);
     if (status == CLV_OK)
         memcpy(out->release, release->name, sizeof out->release);
     free(baseline);

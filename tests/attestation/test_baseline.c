@@ -21,6 +21,9 @@
 #define BASELINE(releases, revoked) \
     "{\"version\":1,\"releases\":[" releases "],\"revoked\":[" revoked "]}"
 
+/* When the documents of these tests are made: 2026-01-31T00:00:00Z. */
+#define AT_MS UINT64_C(1769817600000)
+
 static clv_pcrs image(uint8_t first)
 {
     clv_pcrs pcrs = {.present = 7};
@@ -183,6 +186,11 @@ static void each_malformed_baseline_is_refused(void **state)
         BASELINE(RELEASE("1", "1") "," RELEASE("1", "4"), ""),
         BASELINE(RELEASE("1", "1"), "\"2\""),
         BASELINE(RELEASE("1", "1"), "7"),
+        "{\"version\":1,\"releases\":[],\"expires\":1769817600}",
+        "{\"version\":1,\"releases\":[],\"expires\":\"1769817600\"}",
+        "{\"version\":1,\"releases\":[],\"expires\":\"2026-02-31T00:00:00Z\"}",
+        "{\"version\":1,\"releases\":[],\"expires\":\"Tuesday\"}",
+        "{\"version\":1,\"releases\":[],\"expires\":null}",
     };
     clv_baseline *baseline = test_calloc(1, sizeof *baseline);
     for (size_t i = 0; i < ROWS(bad); i++) {
@@ -201,23 +209,26 @@ static void an_image_matches_whole_or_not_at_all(void **state)
     assert_ok(clv_baseline_parse(
         clv_bytes_of(BASELINE(RELEASE("1", "1") "," RELEASE("2", "4"), "\"1\"")), baseline, err));
     clv_pcrs found = image(0x44);
-    assert_ok(clv_baseline_match(baseline, &found, &release, err));
+    assert_ok(clv_baseline_match(baseline, &found, AT_MS, &release, err));
     assert_string_equal(release->name, "2");
 
     found = image(0x11);
-    assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_REVOKED);
+    assert_code(clv_baseline_match(baseline, &found, AT_MS, &release, err), CLV_BASELINE_REVOKED);
     found = image(0x55);
-    assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_NO_MATCH);
+    assert_code(clv_baseline_match(baseline, &found, AT_MS, &release, err), CLV_BASELINE_NO_MATCH);
     for (unsigned i = 0; i < 3; i++) {
         found = image(0x44);
         found.value[i][47] ^= 1;
-        assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_NO_MATCH);
+        assert_code(clv_baseline_match(baseline, &found, AT_MS, &release, err),
+                    CLV_BASELINE_NO_MATCH);
         found = image(0x44);
         found.present &= ~(UINT32_C(1) << i);
-        assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_NO_MATCH);
+        assert_code(clv_baseline_match(baseline, &found, AT_MS, &release, err),
+                    CLV_BASELINE_NO_MATCH);
         found = image(0x44);
         memset(found.value[i], 0, CLV_PCR_SIZE);
-        assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_NO_MATCH);
+        assert_code(clv_baseline_match(baseline, &found, AT_MS, &release, err),
+                    CLV_BASELINE_NO_MATCH);
     }
     test_free(baseline);
 }
@@ -234,9 +245,29 @@ static void an_image_revoked_under_one_name_is_in_force_under_none(void **state)
         assert_ok(clv_buf_printf(
             &text, err, BASELINE(RELEASE("1", "1") "," RELEASE("2", "1"), "%s"), revoked[i]));
         assert_ok(clv_baseline_parse(clv_buf_bytes(&text), baseline, err));
-        assert_code(clv_baseline_match(baseline, &found, &release, err), CLV_BASELINE_REVOKED);
+        assert_code(clv_baseline_match(baseline, &found, AT_MS, &release, err),
+                    CLV_BASELINE_REVOKED);
         assert_null(release);
     }
+    test_free(baseline);
+}
+
+static void a_baseline_counts_to_its_last_instant(void **state)
+{
+    (void)state;
+    clv_baseline *baseline = test_calloc(1, sizeof *baseline);
+    const clv_release *release = NULL;
+    clv_pcrs found = image(0x11);
+    assert_ok(clv_baseline_parse(clv_bytes_of("{\"version\":1,\"releases\":[" RELEASE(
+                                     "1", "1") "],\"expires\":\"2026-01-31T00:00:00Z\"}"),
+                                 baseline, err));
+    assert_ok(clv_baseline_match(baseline, &found, AT_MS, &release, err));
+    release = NULL;
+    assert_code(clv_baseline_match(baseline, &found, AT_MS + 1, &release, err),
+                CLV_BASELINE_EXPIRED);
+    assert_null(release);
+    assert_ok(clv_baseline_parse(clv_bytes_of(BASELINE(RELEASE("1", "1"), "")), baseline, err));
+    assert_ok(clv_baseline_match(baseline, &found, UINT64_MAX, &release, err));
     test_free(baseline);
 }
 
@@ -305,6 +336,7 @@ int main(void)
         cmocka_unit_test(each_malformed_baseline_is_refused),
         cmocka_unit_test(an_image_matches_whole_or_not_at_all),
         cmocka_unit_test(an_image_revoked_under_one_name_is_in_force_under_none),
+        cmocka_unit_test(a_baseline_counts_to_its_last_instant),
         cmocka_unit_test(release_keys_have_one_form),
         cmocka_unit_test(the_ordinary_minisign_signs_for_us),
     };

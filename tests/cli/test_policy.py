@@ -15,7 +15,7 @@ BUILD = pathlib.Path(os.environ["CLAVIGER_BUILD"])
 SOURCE = pathlib.Path(os.environ["CLAVIGER_SOURCE"])
 VECTORS = pathlib.Path(os.environ.get("CLAVIGER_VECTORS", os.environ["CLAVIGER_VECTORS_DEFAULT"]))
 CLAVIGER = BUILD / "src" / "cli" / "claviger"
-OK, USAGE, INPUT, SIGNATURE, IDENTITY, REFUSED = 0, 2, 3, 4, 5, 7
+OK, USAGE, INPUT, SIGNATURE, IDENTITY, TIME, REFUSED = 0, 2, 3, 4, 5, 6, 7
 AWS_ROOT = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 ARN = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 RELEASE_KEY = base64.b64encode(b"Ed12345678" + bytes(32)).decode()
@@ -373,6 +373,24 @@ class Baseline(Case):
         text = (self.dir / "b.json").read_text()
         self.write("b.json", text.replace("1.1", "1.2"))
         self.refuses(SIGNATURE, "baseline-signature", "baseline", "check", "b.json", "--key", new)
+
+    def test_a_baseline_expires(self):
+        key = self.keygen("a")
+        self.add("1.0", PCRS)
+        for at, status in (("2999-01-31T00:00:00Z", OK), ("2020-01-31T00:00:00Z", TIME)):
+            self.claviger("baseline", "expire", "b.json", "--at", at)
+            self.claviger("baseline", "sign", "b.json", "--secret-key", "a.key")
+            self.assertIn(at, self.claviger("baseline", "check", "b.json", "--key", key))
+            arguments = ("baseline", "check", "b.json", "--key", key, "--pcrs", "m.json")
+            if status == OK:
+                self.claviger(*arguments)
+            else:
+                self.refuses(status, "baseline-expired", *arguments)
+        self.claviger("baseline", "expire", "b.json", "--at", "1769817600")
+        self.assertEqual(json.loads((self.dir / "b.json").read_text())["expires"],
+                         "2026-01-31T00:00:00Z")
+        self.refuses(USAGE, "usage", "baseline", "expire", "b.json", "--at", "soon")
+        self.refuses(USAGE, "usage", "baseline", "expire", "b.json")
 
     def test_checks_with_the_keys_of_a_policy(self):
         key = self.keygen("a")

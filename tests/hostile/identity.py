@@ -158,6 +158,8 @@ BASELINES = [
     ("a register of 47 bytes", FORM, pcr_of("ab" * 47)),
     ("a member more", FORM, signed(allow="everything")),
     ("another version", FORM, signed(version=2)),
+    ("one that expired", "baseline-expired", signed(expires="2026-01-31T00:00:00Z")),
+    ("a time that is none", FORM, signed(expires="never")),
     ("no releases", MATCH, signed(releases=[])),
     ("a release twice", FORM, lambda s: given(*sign(s, baseline_of(s, releases=[
         {"name": "1.0.0", "pcrs": s.pcrs}] * 2)))),
