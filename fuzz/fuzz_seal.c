@@ -3,10 +3,11 @@
  *   even  the rest is a header, and a body for a key that does not fit it;
  *   odd   a message is sealed, changed where the input says, and opened: either nothing was
  *         changed, or it is refused and what came out is the beginning of what went in.
+ * What opens also has a whole shape to those who have no key.
  */
 #include <stdlib.h>
 
-#include <claviger/seal.h>
+#include <seal/state.h>
 
 #define FRAME          16
 #define PLAINTEXT_SIZE 50
@@ -75,6 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (choice % 2 == 0) {
         require(unseal(c.rest, 1 + choice, &out) != CLV_OK);
+        clv_status shape = clv_state_shape_check("key/name", 1, c.rest, NULL);
+        require(shape != CLV_INTERNAL);
         return 0;
     }
     require(clv_buf_append(&message, clv_buf_bytes(&sealed), NULL) == CLV_OK);
@@ -82,6 +85,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     clv_status status = unseal(clv_buf_bytes(&message), 1 + choice / 2, &out);
     bool same = clv_bytes_equal(clv_buf_bytes(&message), clv_buf_bytes(&sealed));
     require((status == CLV_OK) == same);
+    /* The message names no state: that is the last thing to be looked at. */
+    clv_status shape = clv_state_shape_check("key/name", 1, clv_buf_bytes(&message), NULL);
+    require(!same || shape == CLV_SEAL_CONTEXT);
     require(out.n <= plaintext.n && (!same || out.n == plaintext.n));
     require(out.n == 0 || memcmp(out.p, plaintext.p, out.n) == 0);
     return 0;

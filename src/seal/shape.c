@@ -72,9 +72,9 @@ clv_status clv_state_shape_check(const char *name, uint64_t generation, clv_byte
     snprintf(decimal, sizeof decimal, "%llu", (unsigned long long)generation);
     CLV_TRY(clv_state_name_check(name, err));
     CLV_TRY(clv_seal_header_parse(sealed, &header, err));
-    CLV_TRY(check_pair(&header.context, CLV_STATE_CONTEXT_NAME, name, err));
-    CLV_TRY(check_pair(&header.context, CLV_STATE_CONTEXT_GENERATION, decimal, err));
     CLV_TRY(check_data_keys(&header, err));
     CLV_TRY(clv_cursor_take(&c, header.length, &head, err));
-    return check_frames(c.rest, header.frame_length, err);
+    CLV_TRY(check_frames(c.rest, header.frame_length, err));
+    CLV_TRY(check_pair(&header.context, CLV_STATE_CONTEXT_NAME, name, err));
+    return check_pair(&header.context, CLV_STATE_CONTEXT_GENERATION, decimal, err);
 }

@@ -254,6 +254,11 @@ class Check(ToolCase):
         self.assertEqual(self.tool("check", self.copy()).stdout,
                          b"1 keys and 5 states: 0 faults\n")
 
+    def test_what_the_daemons_keep_for_themselves_is_no_sealed_message(self):
+        store = self.copy("INSERT INTO state VALUES ('/claviger/witness-certificate', 1, "
+                          "CAST('-----BEGIN' AS BLOB))")
+        self.assertIn(b"6 states: 0 faults", self.tool("check", store).stdout)
+
     def test_each_fault_is_told_by_its_name(self):
         blob = "(SELECT blob FROM state WHERE name = 'agent-state/%s')"
         for change, code, words in (
