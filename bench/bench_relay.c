@@ -274,7 +274,7 @@ static const char *free_address(clv_address *out)
 
 int main(void)
 {
-    char self[400], program[512], list[] = "/tmp/bench-relay-XXXXXX", from[64], to[64];
+    char self[400], program[512], list[] = "/tmp/bench-relay-XXXXXX", from[128], to[64];
     clv_address upstream, target;
     pthread_t thread;
     signal(SIGPIPE, SIG_IGN);
