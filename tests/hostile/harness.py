@@ -6,16 +6,21 @@ import unittest
 
 from attacks import ATTACKS
 from stage import Stage
+from witnessed import EtcdStage, ReceiptStage
+
+# What a group's attacks need beside the usual; a stage says itself where it cannot be.
+STAGES = {"witness_etcd": EtcdStage, "witness_receipts": ReceiptStage}
 
 
 class Case(unittest.TestCase):
     """A group's attacks share one stage."""
 
     stage: Stage
+    make = Stage
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.stage = Stage()
+        cls.stage = cls.make()
         try:
             cls.stage.start()
         except BaseException:
@@ -47,6 +52,7 @@ def main(group: str) -> None:
             test = run_attack(attack)
             test.__doc__ = name
             tests[f"test_{number:03}_{slug}"] = test
-    suite = unittest.defaultTestLoader.loadTestsFromTestCase(type(group, (Case,), tests))
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(type(
+        group, (Case,), {**tests, "make": STAGES.get(group, Stage)}))
     result = unittest.TextTestRunner(verbosity=1).run(suite)
     sys.exit(0 if result.wasSuccessful() else 1)

@@ -135,6 +135,8 @@ def carry(near: socket.socket, far: socket.socket, up=None, down=None) -> None:
 class Stage(Stack):
     """The real programs, with the hostile parent in claviger-parent's place."""
 
+    verbs = ("seal", "unseal", "delete", "derive", "attest")
+
     def __init__(self) -> None:
         super().__init__()
         self.seen = bytearray()  # everything a parent sees that is not under TLS
@@ -160,8 +162,7 @@ class Stage(Stack):
     def start(self) -> None:
         self.prepare()
         policy = self.default_policy()
-        verbs = ("seal", "unseal", "delete", "derive", "attest")
-        policy["agents"][0]["may"] = [f"{verb}:agent-state" for verb in verbs]
+        policy["agents"][0]["may"] = [f"{verb}:agent-state" for verb in self.verbs]
         policy["kms"]["ca_file"] = str(self.trust())
         self.policy_text = self.write_policy(policy)
         self.audit()  # what the deployer did is not the enclave's
@@ -172,8 +173,12 @@ class Stage(Stack):
             Server(self.dir / "between.sock", self.serve_nsm),
         ]
         self.start_enclave()
+        self.begin()
         status, _, body = self.api("PUT", "/v1/state/canary", CANARY)
         assert status == 201, body
+
+    def begin(self) -> None:
+        """What a deployer does once the enclave serves."""
 
     def trust(self) -> pathlib.Path:
         """The CA file of the measured image: the KMS's CA, and a public one that signs anybody."""

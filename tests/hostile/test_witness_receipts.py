@@ -1,0 +1,4 @@
+"""The attacks of group relay."""
+from harness import main
+
+main("witness_receipts")
