@@ -3,33 +3,34 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 import time
 
 
 class Terminal:
-    """The running program; what it wrote to its terminal is in self.shown."""
+    """The running program; what it wrote to its terminal so far is in self.shown."""
 
-    def __init__(self, arguments: list[str], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE):
+    def __init__(self, arguments: list[str], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL):
         self.master, slave = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(arguments, stdin=stdin, stdout=stdout, stderr=slave)
         os.close(slave)
+        # All the time: a terminal that nobody reads fills up, and stops who writes to it.
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
 
-    def _read(self) -> bool:
+    def _read(self) -> None:
         try:
-            piece = os.read(self.master, 65536)
+            while piece := os.read(self.master, 65536):
+                self.shown += piece.decode(errors="replace")
         except OSError:  # the program has ended
-            return False
-        self.shown += piece.decode(errors="replace")
-        return bool(piece)
+            pass
 
-    def wait_for(self, found, seconds: float = 60):
-        """Read until found(shown) is true; its value."""
+    def wait_for(self, text: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
-        while not (value := found(self.shown)):
-            if time.monotonic() > deadline or not self._read():
-                raise AssertionError(f"not shown: {self.shown[-500:]!r}")
-        return value
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"{text!r} is not in {self.shown[-500:]!r}"
+            time.sleep(0.01)
 
     def interrupt(self) -> int:
         """As Ctrl-C does; the exit status."""
@@ -37,9 +38,7 @@ class Terminal:
         return self.end()
 
     def end(self) -> int:
-        while self._read():
-            pass
+        status = self.process.wait(120)
+        self.reader.join()
         os.close(self.master)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return self.process.wait(60)
+        return status
