@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 os.environ.setdefault("CLAVIGER_SOURCE", str(SOURCE))
@@ -51,30 +52,39 @@ def start(stack: Stack) -> None:
 def main() -> None:
     with Stack() as stack:
         start(stack)
-        body, key = stack.dir / "4k", stack.dir / "key.json"
+        body, key, raw = (stack.dir / name for name in ("4k", "key.json", "raw.json"))
         body.write_bytes(os.urandom(4096))
         key.write_text('{"path":"wallet/main","purpose":"bench","algorithm":"ed25519"}')
+        raw.write_text('{"path":"wallet/main","purpose":"bench","algorithm":"raw"}')
         plain = str(stack.dir / "plain.sock")
         floor = subprocess.Popen([LOAD, "serve", f"unix:{plain}", "600"])
+        while not os.path.exists(plain):
+            time.sleep(0.01)
         agent = str(stack.dir / "agent.sock")
         daemon = stack.running["clavigerd"].process.pid
         rows = [
             ("constant bytes (floor)", plain, floor.pid, ("GET", "/")),
             ("identity", agent, daemon, ("GET", "/v1/identity")),
+            ("derive raw", agent, daemon,
+             ("POST", "/v1/keys/derive", str(raw), "application/json")),
             ("derive ed25519", agent, daemon,
              ("POST", "/v1/keys/derive", str(key), "application/json")),
-            ("seal 4 KiB", agent, daemon, ("POST", "/v1/seal?name=bench", str(body))),
             ("constant, 4 KiB sent (floor)", plain, floor.pid, ("POST", "/", str(body))),
+            ("seal 4 KiB", agent, daemon, ("POST", "/v1/seal?name=bench", str(body))),
         ]
+        rate = {}
         try:
             print(f"idle: clavigerd {memory(daemon)}, floor {memory(floor.pid)}")
             print(f"{'':28} {'clients':>7} {'requests/s':>10} {'p50':>9} {'p99':>9} {'failed':>6}"
-                  f"  memory after")
+                  f" {'of floor':>8}  memory after")
             for name, socket, pid, request in rows:
                 for clients in CLIENTS:
                     r = load(socket, clients, *request)
+                    if socket == plain:
+                        rate[clients] = r["rps"]
                     print(f"{name:28} {clients:7} {r['rps']:10} {r['p50_us']:6} us {r['p99_us']:6} us"
-                          f" {r['failed']:6}  {memory(pid)}", flush=True)
+                          f" {r['failed']:6} {r['rps'] / rate[clients]:8.2f}  {memory(pid)}",
+                          flush=True)
         finally:
             floor.kill()
             floor.wait()

@@ -15,26 +15,27 @@ clv_status clv_agent_of_socket(int fd, clv_agent *out, clv_error *err)
     return CLV_OK;
 }
 
-void clv_agents_init(clv_agents *agents, double rate, size_t bytes_max)
+static void init_condition(pthread_cond_t *condition)
 {
     pthread_condattr_t monotonic;
-    *agents = (clv_agents){.rate = rate, .bytes_max = bytes_max};
-    pthread_mutex_init(&agents->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    for (size_t i = 0; i < CLV_AGENT_ROWS; i++) {
-        pthread_cond_init(&agents->row[i].less_bytes, &monotonic);
-        pthread_cond_init(&agents->row[i].less_work, &monotonic);
-    }
+    pthread_cond_init(condition, &monotonic);
     pthread_condattr_destroy(&monotonic);
+}
+
+void clv_agents_init(clv_agents *agents, double rate, size_t bytes_max)
+{
+    *agents = (clv_agents){.rate = rate, .bytes_max = bytes_max};
+    pthread_mutex_init(&agents->lock, NULL);
+    for (size_t i = 0; i < CLV_AGENT_ROWS; i++)
+        init_condition(&agents->row[i].less_bytes);
 }
 
 void clv_agents_drop(clv_agents *agents)
 {
-    for (size_t i = 0; i < CLV_AGENT_ROWS; i++) {
+    for (size_t i = 0; i < CLV_AGENT_ROWS; i++)
         pthread_cond_destroy(&agents->row[i].less_bytes);
-        pthread_cond_destroy(&agents->row[i].less_work);
-    }
     pthread_mutex_destroy(&agents->lock);
 }
 
@@ -172,17 +173,42 @@ void clv_agents_give_bytes(clv_agents *agents, uint32_t uid, size_t n)
     pthread_mutex_unlock(&agents->lock);
 }
 
-clv_status clv_agents_begin_work(clv_agents *agents, uint32_t uid, clv_error *err)
+/* A request that waits for its turn, on its own thread's stack. */
+struct clv_turn {
+    pthread_cond_t given;
+    bool has;
+    struct clv_turn *next;
+};
+
+/* The lock is held. False when the time is over, and the request waits no longer. */
+static bool wait_in_line(clv_agents *agents, struct clv_agent_row *row)
 {
     struct timespec until = patience();
-    bool patient = true;
+    struct clv_turn mine = {.has = false}, **at = &row->first;
+    init_condition(&mine.given);
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = &mine;
+    while (!mine.has && wait_for(agents, &mine.given, &until))
+        continue;
+    if (!mine.has) {
+        for (at = &row->first; *at != &mine;)
+            at = &(*at)->next;
+        *at = mine.next;
+    }
+    pthread_cond_destroy(&mine.given);
+    return mine.has;
+}
+
+clv_status clv_agents_begin_work(clv_agents *agents, uint32_t uid, clv_error *err)
+{
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, false);
-    while (patient && row != NULL && row->working >= CLV_AGENT_WORK_MAX)
-        patient = wait_for(agents, &row->less_work, &until);
     bool turn = row != NULL && row->working < CLV_AGENT_WORK_MAX;
     if (turn)
         row->working++;
+    else if (row != NULL)
+        turn = wait_in_line(agents, row);
     pthread_mutex_unlock(&agents->lock);
     if (!turn)
         return clv_fail(err, CLV_AGENT_BUSY,
@@ -191,13 +217,19 @@ clv_status clv_agents_begin_work(clv_agents *agents, uint32_t uid, clv_error *er
     return CLV_OK;
 }
 
+/* The turn goes to who waits longest: what is given up for anyone to take, the quickest thread
+ * takes again and again. */
 void clv_agents_end_work(clv_agents *agents, uint32_t uid)
 {
     pthread_mutex_lock(&agents->lock);
     struct clv_agent_row *row = row_of(agents, uid, false);
-    if (row != NULL && row->working > 0) {
+    struct clv_turn *next = row != NULL ? row->first : NULL;
+    if (next != NULL) {
+        row->first = next->next;
+        next->has = true;
+        pthread_cond_signal(&next->given);
+    } else if (row != NULL && row->working > 0) {
         row->working--;
-        pthread_cond_signal(&row->less_work);
     }
     pthread_mutex_unlock(&agents->lock);
 }

@@ -60,7 +60,8 @@ typedef struct clv_agents {
         size_t bytes;
         size_t waiting;
         size_t working;
-        pthread_cond_t less_bytes, less_work;
+        struct clv_turn *first; /* who waits to be worked on, in order */
+        pthread_cond_t less_bytes;
         double tokens;        /* requests that may come at once */
         uint64_t refilled_ms; /* when tokens was right, by the monotonic clock */
     } row[CLV_AGENT_ROWS];
@@ -87,8 +88,8 @@ CLV_NODISCARD clv_status clv_agents_await_bytes(clv_agents *agents, uint32_t uid
                                                 clv_error *err);
 void clv_agents_give_bytes(clv_agents *agents, uint32_t uid, size_t n);
 
-/* Wait for this agent's turn to have one more request worked on: CLV_AGENT_BUSY when it does not
- * come. */
+/* Wait for this agent's turn to have one more request worked on, in the order in which they ask:
+ * CLV_AGENT_BUSY when it does not come. */
 CLV_NODISCARD clv_status clv_agents_begin_work(clv_agents *agents, uint32_t uid, clv_error *err);
 void clv_agents_end_work(clv_agents *agents, uint32_t uid);
 

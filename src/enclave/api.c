@@ -322,6 +322,7 @@ void clv_api_free(clv_api **api)
 {
     if (*api == NULL)
         return;
+    clv_streams_end(&(*api)->enclave->streams);
     MHD_stop_daemon((*api)->daemon);
     free(*api);
     *api = NULL;

@@ -17,7 +17,7 @@ typedef struct clv_api clv_api;
 /* Takes over listen_fd, a listening Unix socket. The enclave must outlive the API. */
 CLV_NODISCARD clv_status clv_api_start(clv_enclave *enclave, clv_front front, int listen_fd,
                                        clv_api **out, clv_error *err);
-/* Lets requests under way end, closes every connection, joins every thread. */
+/* Lets requests under way end, ends streams, closes every connection, joins every thread. */
 void clv_api_free(clv_api **api);
 
 #endif

@@ -85,6 +85,8 @@ static clv_status prove_identity(clv_enclave *enclave, clv_error *err)
     CLV_TRY(clv_gate_open(enclave->nsm, enclave->policy, clv_buf_bytes(&baseline.text),
                           clv_buf_bytes(&baseline.signature), &enclave->clock, &enclave->gate,
                           err));
+    clv_auto(clv_json) proved = clv_identity_json(enclave);
+    CLV_TRY(clv_json_append(&enclave->identity_text, proved, err));
     CLV_TRY(clv_gate_work_ahead(enclave->gate, KEYS_AHEAD, VOUCHERS_AHEAD, err));
     const clv_identity *identity = clv_gate_identity(enclave->gate);
     clv_log(CLV_LOG_INFO, "boot.verified", NULL, "this is %s, release \"%s\"%s, module %s",
@@ -180,6 +182,7 @@ clv_status clv_boot(clv_enclave *enclave, const clv_options *options, clv_opener
     clv_executables_init(&enclave->executables, opener);
     clv_roots_init(&enclave->roots);
     clv_evidence_init(&enclave->evidence);
+    pthread_mutex_init(&enclave->streams.lock, NULL);
     CLV_TRY(clv_services_init(&enclave->services, options->services, SERVICES_TIMEOUT, err));
     CLV_TRY(read_policy(options->policy, &enclave->policy, err));
     if (!names_executables(enclave->policy))
@@ -204,7 +207,9 @@ void clv_enclave_drop(clv_enclave *enclave)
     clv_gate_free(&enclave->gate);
     clv_nsm_free(&enclave->nsm);
     clv_policy_free(&enclave->policy);
+    pthread_mutex_destroy(&enclave->streams.lock);
     clv_evidence_drop(&enclave->evidence);
+    clv_buf_drop(&enclave->identity_text);
     clv_roots_drop(&enclave->roots);
     clv_executables_drop(&enclave->executables);
     clv_agents_drop(&enclave->agents);

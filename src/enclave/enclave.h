@@ -18,6 +18,13 @@
 #include <vault/vault.h>
 #include <witness/witness.h>
 
+/* The streams that run (stream.h): the end of the daemon ends them. */
+typedef struct clv_streams {
+    pthread_mutex_t lock; /* protects the rest */
+    bool ended;
+    struct clv_stream *first;
+} clv_streams;
+
 typedef struct clv_enclave {
     clv_nsm *nsm;
     clv_policy *policy;
@@ -33,6 +40,8 @@ typedef struct clv_enclave {
     clv_executables executables;
     clv_roots roots;
     clv_evidence evidence;
+    clv_streams streams;
+    clv_buf identity_text; /* clv_identity_json(), written out: it does not change */
     clv_review review;
     uint64_t started_ms;   /* monotonic */
     const char *front_key; /* the key of the front ends; NULL: the policy's only one */

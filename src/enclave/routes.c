@@ -265,3 +265,6 @@ const clv_route clv_routes[] = {
      .serve = clv_route_rofl_key},
     {.method = NULL},
 };
+
+_Static_assert(sizeof clv_routes / sizeof clv_routes[0] <= CLV_METRIC_ROUTES,
+               "each route has its metrics");

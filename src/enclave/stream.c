@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include <channel/frame.h>
 
@@ -23,6 +24,7 @@ struct clv_stream {
     clv_buf header;         /* of the message that is unsealed, as far as it has come */
     clv_unsealer *unsealer; /* once the header is whole */
     uint64_t taken, given;  /* bytes */
+    clv_stream *next, **at; /* in the enclave's list, while it runs */
 };
 
 void clv_stream_free(clv_stream **stream)
@@ -117,6 +119,17 @@ static clv_status open_unsealer(clv_stream *s, const clv_seal_header *header, cl
                               &s->unsealer, NULL, err);
 }
 
+/* KMS is asked in one of the agent's turns, as for any request. */
+static clv_status open_in_turn(clv_stream *s, const clv_seal_header *header, clv_error *err)
+{
+    CLV_TRY(clv_agents_begin_work(&s->enclave->agents, s->uid, err));
+    clv_status status = open_unsealer(s, header, err);
+    if (clv_keeper_can_help(status) && clv_keeper_refresh(s->enclave->keeper, NULL) == CLV_OK)
+        status = open_unsealer(s, header, err);
+    clv_agents_end_work(&s->enclave->agents, s->uid);
+    return status;
+}
+
 /* Gather the header; what follows it is the body's beginning. */
 static clv_status take_header(clv_stream *s, clv_bytes piece, clv_error *err)
 {
@@ -126,10 +139,7 @@ static clv_status take_header(clv_stream *s, clv_bytes piece, clv_error *err)
     if (status == CLV_TRUNCATED)
         return CLV_OK;
     CLV_TRY(status);
-    status = open_unsealer(s, &header, err);
-    if (clv_keeper_can_help(status) && clv_keeper_refresh(s->enclave->keeper, NULL) == CLV_OK)
-        status = open_unsealer(s, &header, err);
-    CLV_TRY(status);
+    CLV_TRY(open_in_turn(s, &header, err));
     clv_cursor c = clv_cursor_of(clv_buf_bytes(&s->header));
     CLV_TRY(clv_cursor_take(&c, header.length, &piece, err));
     CLV_TRY(clv_unsealer_update(s->unsealer, c.rest, err));
@@ -183,10 +193,45 @@ static clv_status prepare(int fd, clv_error *err)
     return clv_socket_timeout(fd, CLV_STREAM_IDLE_MS, err);
 }
 
-void clv_stream_run(clv_stream *s, int fd)
+/* False when the daemon ends. */
+static bool enlist(clv_stream *s)
+{
+    clv_streams *streams = &s->enclave->streams;
+    pthread_mutex_lock(&streams->lock);
+    bool runs = !streams->ended;
+    if (runs) {
+        s->next = streams->first;
+        s->at = &streams->first;
+        if (s->next != NULL)
+            s->next->at = &s->next;
+        streams->first = s;
+    }
+    pthread_mutex_unlock(&streams->lock);
+    return runs;
+}
+
+static void delist(clv_stream *s)
+{
+    clv_streams *streams = &s->enclave->streams;
+    pthread_mutex_lock(&streams->lock);
+    *s->at = s->next;
+    if (s->next != NULL)
+        s->next->at = s->at;
+    pthread_mutex_unlock(&streams->lock);
+}
+
+void clv_streams_end(clv_streams *streams)
+{
+    pthread_mutex_lock(&streams->lock);
+    streams->ended = true;
+    for (clv_stream *s = streams->first; s != NULL; s = s->next)
+        shutdown(s->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&streams->lock);
+}
+
+static void run_listed(clv_stream *s, int fd)
 {
     clv_error err = {0};
-    s->fd = fd;
     clv_status status = prepare(fd, &err);
     if (status == CLV_OK)
         status = carry(s, &err);
@@ -200,4 +245,13 @@ void clv_stream_run(clv_stream *s, int fd)
     clv_log_failure(CLV_LOG_WARNING, "stream.failed", s->operation, &err);
     if (clv_call_fault(fd, &err, NULL) != CLV_OK)
         clv_log(CLV_LOG_DEBUG, "stream.lost", s->operation, "the agent is gone");
+}
+
+void clv_stream_run(clv_stream *s, int fd)
+{
+    s->fd = fd;
+    if (!enlist(s))
+        return;
+    run_listed(s, fd);
+    delist(s);
 }

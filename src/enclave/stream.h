@@ -29,4 +29,8 @@ clv_status clv_route_stream_unseal(clv_request *request, clv_response *response,
 void clv_stream_run(clv_stream *stream, int fd);
 void clv_stream_free(clv_stream **stream);
 
+/* End every stream that runs, and each that would begin: its agent sees the connection close, and
+ * so no END. A stream has no time by which it must be over. */
+void clv_streams_end(clv_streams *streams);
+
 #endif

@@ -66,6 +66,18 @@ class WholeLife(Case):
         self.refused(self.api("POST", "/v1/unseal?name=one", sealed[:-1]), 400, "truncated")
         self.refused(self.api("POST", "/v1/unseal?name=one", sealed + b"x"), 422, "seal-trailing")
 
+    def test_a_stream_that_an_agent_leaves_open_does_not_hold_up_the_end(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(20)
+            s.connect(str(self.stack.dir / "agent.sock"))
+            s.sendall(b"POST /v1/stream/seal?name=m HTTP/1.1\r\nHost: x\r\n"
+                      b"Connection: Upgrade\r\nUpgrade: claviger-stream\r\n\r\n")
+            self.assertTrue(s.recv(4096).startswith(b"HTTP/1.1 101"))
+            self.assertEqual(self.stack.running["clavigerd"].stop(), 0)
+            while s.recv(65536):
+                pass
+        self.stack.restart_enclave()
+
     def test_the_example_agent_remembers_across_a_crash(self):
         def agent(*arguments):
             return subprocess.run(
