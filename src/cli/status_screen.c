@@ -177,6 +177,23 @@ static clv_status kms(const page *p, clv_error *err)
     return clv_buf_append_text(p->out, " ago\n", err);
 }
 
+static clv_status witness(const page *p, clv_error *err)
+{
+    char mode[96], code[96];
+    static const char *const counts[][2] = {{"read", "witness/reads"},
+                                            {"committed", "witness/commits"},
+                                            {"out of reach", "witness/unavailable"},
+                                            {"stores refused", "witness/refused"}};
+    if (find(p->view->said, "witness") == NULL)
+        return CLV_OK;
+    CLV_TRY(label(p, "witness", err));
+    CLV_TRY(clv_buf_printf(p->out, err, "%s, ", text_of(p, "witness/mode", mode)));
+    CLV_TRY(verdict(p, is(p, "witness/ready"), "ready", "NOT READY: ", err));
+    CLV_TRY(clv_buf_printf(p->out, err, "%s\n",
+                           is(p, "witness/ready") ? "" : text_of(p, "witness/code", code)));
+    return ROW(p, "", counts, err);
+}
+
 static clv_status enclave_page(const page *p, clv_error *err)
 {
     char problem[96];
@@ -203,6 +220,7 @@ static clv_status enclave_page(const page *p, clv_error *err)
     CLV_TRY(enclave_credentials(p, err));
     CLV_TRY(kms(p, err));
     CLV_TRY(ROW(p, "store", store, err));
+    CLV_TRY(witness(p, err));
     CLV_TRY(ROW(p, "requests", requests, err));
     return ROW(p, "vouchers", vouchers, err);
 }
