@@ -202,6 +202,15 @@ static clv_status begin(const clv_policy *policy, const clv_policy_key *key, clv
     return add_extra(extra, &out->context, err);
 }
 
+/* Whole and within KMS's limits: it is the caller's. */
+static clv_status finish(clv_operation *operation, clv_operation *out, clv_error *err)
+{
+    CLV_TRY(clv_operation_check(operation, err));
+    *out = *operation;
+    *operation = (clv_operation)CLV_OPERATION_INIT;
+    return CLV_OK;
+}
+
 clv_status clv_policy_resolve_generate(const clv_policy *policy, const clv_policy_key *key,
                                        const clv_identity *identity, const clv_context *extra,
                                        uint32_t bytes, clv_operation *out, clv_error *err)
@@ -209,10 +218,7 @@ clv_status clv_policy_resolve_generate(const clv_policy *policy, const clv_polic
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(begin(policy, key, CLV_GENERATE_DATA_KEY, identity, extra, &operation, err));
     operation.number_of_bytes = bytes;
-    CLV_TRY(clv_operation_check(&operation, err));
-    *out = operation;
-    operation = (clv_operation)CLV_OPERATION_INIT;
-    return CLV_OK;
+    return finish(&operation, out, err);
 }
 
 clv_status clv_policy_resolve_decrypt(const clv_policy *policy, const clv_policy_key *key,
@@ -222,10 +228,7 @@ clv_status clv_policy_resolve_decrypt(const clv_policy *policy, const clv_policy
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(begin(policy, key, CLV_DECRYPT, identity, extra, &operation, err));
     CLV_TRY(clv_buf_append(&operation.ciphertext, ciphertext, err));
-    CLV_TRY(clv_operation_check(&operation, err));
-    *out = operation;
-    operation = (clv_operation)CLV_OPERATION_INIT;
-    return CLV_OK;
+    return finish(&operation, out, err);
 }
 
 clv_status clv_policy_resolve_pair(const clv_policy *policy, const clv_policy_key *key,
@@ -235,10 +238,7 @@ clv_status clv_policy_resolve_pair(const clv_policy *policy, const clv_policy_ke
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(begin(policy, key, CLV_GENERATE_DATA_KEY_PAIR, identity, extra, &operation, err));
     CLV_TRY(clv_text_dup(clv_bytes_of(spec), &operation.key_pair_spec, err));
-    CLV_TRY(clv_operation_check(&operation, err));
-    *out = operation;
-    operation = (clv_operation)CLV_OPERATION_INIT;
-    return CLV_OK;
+    return finish(&operation, out, err);
 }
 
 clv_status clv_policy_resolve_random(const clv_policy_key *key, uint32_t bytes, clv_operation *out,
@@ -247,10 +247,7 @@ clv_status clv_policy_resolve_random(const clv_policy_key *key, uint32_t bytes, 
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(allow(key, CLV_GENERATE_RANDOM, &operation, err));
     operation.number_of_bytes = bytes;
-    CLV_TRY(clv_operation_check(&operation, err));
-    *out = operation;
-    operation = (clv_operation)CLV_OPERATION_INIT;
-    return CLV_OK;
+    return finish(&operation, out, err);
 }
 
 clv_status clv_policy_resolve_agreement(const clv_policy_key *key, clv_operation *out,
@@ -264,10 +261,7 @@ clv_status clv_policy_resolve_agreement(const clv_policy_key *key, clv_operation
                         key->name);
     CLV_TRY(start(key, CLV_DERIVE_SHARED_SECRET, &operation, err));
     CLV_TRY(clv_buf_append(&operation.public_key, clv_buf_bytes(&key->peer), err));
-    CLV_TRY(clv_operation_check(&operation, err));
-    *out = operation;
-    operation = (clv_operation)CLV_OPERATION_INIT;
-    return CLV_OK;
+    return finish(&operation, out, err);
 }
 
 /* The parent's request as text, before anything is made of it. */
