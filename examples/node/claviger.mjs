@@ -34,8 +34,12 @@ async function readAll(stream) {
 }
 
 export class Claviger {
-  /** `key` may be left out when the policy has exactly one. */
-  constructor(socketPath = DEFAULT_SOCKET, { key, timeout = 60000 } = {}) {
+  /** `key` may be left out when the policy has exactly one. receipts, where the policy's witness
+   * works by them (docs/freshness.md): a Map that holds the init receipt as "init"; it learns the
+   * others, and is the caller's to keep. */
+  constructor(socketPath = DEFAULT_SOCKET,
+              { key, timeout = 60000, receipts = new Map() } = {}) {
+    this.receipts = receipts;
     this.socketPath = socketPath;
     this.key = key;
     this.timeout = timeout;
@@ -167,6 +171,11 @@ export class Claviger {
       body = Buffer.from(body);
       headers["Content-Length"] = body.length;
     }
+    const receiptOf = `${query.key ?? ""} ${path.startsWith("/v1/keys/") ? "root" : path}`;
+    // A list is held against all that is known.
+    const shown = path === "/v1/state" ? [...this.receipts.values()].slice(0, 32)
+      : [this.receipts.get(receiptOf) ?? this.receipts.get("init")].filter(Boolean);
+    if (shown.length > 0) headers["Claviger-Receipt"] = shown.join(",");
     const answer = await new Promise((resolve, reject) => {
       const request = http.request({ socketPath: this.socketPath, path: target, method, headers,
                                      agent: this.agent, timeout: this.timeout }, resolve);
@@ -175,6 +184,8 @@ export class Claviger {
       if (streams) body.on("error", (error) => request.destroy(error)).pipe(request);
       else request.end(body);
     });
+    const receipt = answer.headers["claviger-receipt"];
+    if (receipt !== undefined) this.receipts.set(receiptOf, receipt);
     if (answer.statusCode < 400) return answer;
     const text = await readAll(answer);
     let document;

@@ -18,7 +18,7 @@ import os
 import select
 import socket
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Iterable, Iterator, Optional, Union
+from typing import Any, BinaryIO, Iterable, Iterator, MutableMapping, Optional, Union
 from urllib.parse import quote, urlencode
 
 DEFAULT_SOCKET = os.environ.get("CLAVIGER_SOCKET", "/run/claviger/agent.sock")
@@ -87,11 +87,14 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Client:
-    """The agent API, one call a method. `key` may be left out when the policy has one key."""
+    """The agent API, one call a method. `key` may be left out when the policy has one key.
+    receipts, where the policy's witness works by them (docs/freshness.md): a mapping that holds the
+    init receipt as "init"; it learns the others, and is the caller's to keep."""
 
     def __init__(self, path: str = DEFAULT_SOCKET, key: Optional[str] = None,
-                 timeout: float = 60):
+                 timeout: float = 60, receipts: Optional[MutableMapping[str, str]] = None):
         self.key = key
+        self.receipts: MutableMapping[str, str] = {} if receipts is None else receipts
         self._connection = _Connection(path, timeout)
 
     def __enter__(self) -> "Client":
@@ -217,6 +220,13 @@ class Client:
             query["key"] = self.key
         given = {name: value for name, value in query.items() if value is not None}
         target = path + ("?" + urlencode(given, quote_via=quote) if given else "")
+        what = "root" if path.startswith("/v1/keys/") else path
+        receipt_of = f"{query.get('key') or ''} {what}"
+        shown = [self.receipts.get(receipt_of) or self.receipts.get("init")]
+        if path == "/v1/state":  # a list is held against all that is known
+            shown = list(self.receipts.values())[:32]
+        if any(shown):
+            headers = {**(headers or {}), "Claviger-Receipt": ",".join(filter(None, shown))}
         self._connection.drop_if_ended()
         try:
             self._connection.request(method, target, body, headers or {})
@@ -224,6 +234,8 @@ class Client:
         except BaseException:  # half a request, or an answer that would be the next call's
             self._connection.close()
             raise
+        if answer.getheader("Claviger-Receipt"):
+            self.receipts[receipt_of] = answer.getheader("Claviger-Receipt")
         if answer.status < 400:
             return answer
         text = answer.read()
@@ -250,8 +262,9 @@ class AsyncClient:
     """
 
     def __init__(self, path: str = DEFAULT_SOCKET, key: Optional[str] = None,
-                 timeout: float = 60):
-        self._make = lambda: Client(path, key, timeout)
+                 timeout: float = 60, receipts: Optional[MutableMapping[str, str]] = None):
+        kept: MutableMapping[str, str] = {} if receipts is None else receipts
+        self._make = lambda: Client(path, key, timeout, kept)
         self._idle: list[Client] = []
 
     async def __aenter__(self) -> "AsyncClient":

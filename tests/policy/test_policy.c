@@ -47,6 +47,13 @@
 #define WITH_AGENT(agent)    POLICY(ATTESTATION, KMS, "{\"k\":" KEY "}", "[" agent "]")
 #define WITH_KMS(kms)        POLICY(ATTESTATION, kms, "{\"k\":" KEY "}", "[]")
 
+#define WITH_WITNESS(witness)                                                       \
+    "{\"version\":1,\"enclave\":\"e\",\"attestation\":" ATTESTATION ",\"kms\":" KMS \
+    ",\"keys\":{\"k\":" KEY "},\"agents\":[],\"witness\":" witness "}"
+#define WITNESS_ETCD(endpoints, more) \
+    WITH_WITNESS("{\"mode\":\"etcd\",\"key\":\"k\",\"endpoints\":" endpoints more "}")
+#define WITNESS_REST ",\"ca_file\":\"/etc/w.pem\",\"prefix\":\"p/\""
+
 static clv_policy *parse(const char *text)
 {
     clv_policy *policy = NULL;
@@ -95,6 +102,24 @@ static const struct {
     {"{\"version\":2}", CLV_JSON_VALUE, "version"},
     {"{\"version\":\"1\"}", CLV_JSON_TYPE, "version"},
     {"{\"version\":1}", CLV_JSON_MISSING, "enclave"},
+    {WITH_WITNESS("[]"), CLV_JSON_TYPE, "witness"},
+    {WITH_WITNESS("{}"), CLV_JSON_MISSING, "witness.mode"},
+    {WITH_WITNESS("{\"mode\":\"oracle\"}"), CLV_JSON_VALUE, "witness.mode"},
+    {WITH_WITNESS("{\"mode\":\"receipts\"}"), CLV_JSON_MISSING, "witness.key"},
+    {WITH_WITNESS("{\"mode\":\"receipts\",\"key\":\"z\"}"), CLV_POLICY_FORMAT, "witness.key"},
+    {WITH_WITNESS("{\"mode\":\"receipts\",\"key\":\"k\",\"prefix\":\"p\"}"), CLV_JSON_UNKNOWN,
+     "witness.prefix"},
+    {WITH_WITNESS("{\"mode\":\"etcd\",\"key\":\"k\"}"), CLV_JSON_MISSING, "witness.endpoints"},
+    {WITNESS_ETCD("[]", WITNESS_REST), CLV_JSON_TYPE, "witness.endpoints"},
+    {WITNESS_ETCD("\"https://w\"", WITNESS_REST), CLV_JSON_TYPE, "witness.endpoints"},
+    {WITNESS_ETCD("[\"http://w\"]", WITNESS_REST), CLV_POLICY_FORMAT, "witness.endpoints[0]"},
+    {WITNESS_ETCD("[\"https://w\",7]", WITNESS_REST), CLV_POLICY_FORMAT, "witness.endpoints[1]"},
+    {WITNESS_ETCD("[\"https://w@x\"]", WITNESS_REST), CLV_POLICY_FORMAT, "witness.endpoints[0]"},
+    {WITNESS_ETCD("[\"https://w\"]", ""), CLV_JSON_MISSING, "witness.ca_file"},
+    {WITNESS_ETCD("[\"https://w\"]", ",\"ca_file\":\"w.pem\",\"prefix\":\"p\""), CLV_POLICY_FORMAT,
+     "witness.ca_file"},
+    {WITNESS_ETCD("[\"https://w\"]", ",\"ca_file\":\"/w.pem\",\"prefix\":\"\""), CLV_JSON_VALUE,
+     "witness.prefix"},
     {"{\"version\":1,\"enclave\":\"a b\"}", CLV_POLICY_FORMAT, "enclave"},
     {"{\"version\":1,\"enclave\":\"\"}", CLV_POLICY_FORMAT, "enclave"},
     {"{\"version\":1,\"enclave\":\"e\"}", CLV_JSON_MISSING, "attestation"},
@@ -505,9 +530,29 @@ static void a_row_that_names_an_executable_is_for_callers_that_run_it(void **sta
     assert_null(clv_policy_exe_row(policy, 2, 7));
 }
 
+static void a_witness_is_read_in_both_modes(void **state)
+{
+    (void)state;
+    clv_policy *none = parse(GOOD);
+    assert_int_equal(none->witness.mode, CLV_WITNESS_MODE_NONE);
+    clv_policy_free(&none);
+    clv_policy *receipts = parse(WITH_WITNESS("{\"mode\":\"receipts\",\"key\":\"k\"}"));
+    assert_int_equal(receipts->witness.mode, CLV_WITNESS_MODE_RECEIPTS);
+    clv_policy_free(&receipts);
+    clv_policy *etcd = parse(WITNESS_ETCD("[\"https://a:2379\",\"https://b\"]", WITNESS_REST));
+    assert_int_equal(etcd->witness.mode, CLV_WITNESS_MODE_ETCD);
+    assert_int_equal(etcd->witness.endpoint_count, 2);
+    assert_string_equal(etcd->witness.endpoint[1], "https://b");
+    assert_string_equal(etcd->witness.ca_file, "/etc/w.pem");
+    assert_string_equal(etcd->witness.prefix, "p/");
+    assert_int_equal(etcd->witness.key, 0);
+    clv_policy_free(&etcd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_witness_is_read_in_both_modes),
         cmocka_unit_test(each_malformed_policy_is_refused_by_name),
         cmocka_unit_test(a_policy_cut_anywhere_is_refused),
         cmocka_unit_test(one_byte_more_is_another_measurement),

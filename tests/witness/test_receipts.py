@@ -1,10 +1,15 @@
 """The witness as receipts that the callers keep: what is demanded, and what a receipt is good for."""
 import base64
 import json
+import pathlib
+import shutil
+import subprocess
+import sys
 import unittest
 
 from common import HEADER, Case, ReceiptStack
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 DERIVE = json.dumps({"path": "wallet/1", "purpose": "test", "algorithm": "ed25519"}).encode()
 
 
@@ -123,6 +128,60 @@ class Receipts(Case):
     def test_too_many_receipts_are_refused(self):
         many = ",".join([self.stack.init] * 33)
         self.refused(self.call("GET", "/v1/state/a", None, many), 422, "witness-record")
+
+
+NODE = """
+import { Claviger } from "%s";
+const receipts = new Map([["init", process.argv[1]]]);
+const claviger = new Claviger(process.argv[2], { receipts });
+await claviger.putState("node", "one");
+await claviger.putState("node", "two");
+const { data } = await claviger.getState("node");
+if (data.toString() !== "two" || receipts.size !== 2) throw new Error("not what was put");
+await claviger.deriveKey({ path: "p", purpose: "q", algorithm: "ed25519" });
+await claviger.listStates();
+await claviger.deleteState("node");
+try { await claviger.getState("node"); } catch (problem) {
+  if (problem.code !== "state-not-found") throw problem;
+}
+await claviger.putState("node", "three");
+await claviger.close();
+"""
+
+
+class Clients(Case):
+    make = ReceiptStack
+
+    def test_the_python_client_keeps_and_presents_receipts(self):
+        sys.path.insert(0, str(EXAMPLES / "python"))
+        from claviger import Client, Problem
+        path = str(self.stack.dir / "agent.sock")
+        kept = {"init": self.stack.init}
+        with Client(path, receipts=kept) as client:
+            client.put_state("py", b"one")
+            client.put_state("py", b"two")
+            early = dict(kept)
+            client.put_state("py", b"three")
+            client.derive_key({"path": "p", "purpose": "q", "algorithm": "ed25519"})
+            self.assertEqual([state.name for state in client.list_states()], ["py"])
+            self.assertEqual(client.get_state("py").data, b"three")
+        self.assertEqual(set(kept), {"init", " /v1/state/py", " root"})
+        with Client(path, receipts=early) as client:
+            with self.assertRaises(Problem) as refused:
+                client.put_state("py", b"unseen")
+            self.assertEqual(refused.exception.code, "state-conflict")
+            client.get_state("py")
+            client.put_state("py", b"four")
+        with Client(path) as client, self.assertRaises(Problem) as refused:
+            client.get_state("py")
+        self.assertEqual(refused.exception.code, "witness-receipt")
+
+    @unittest.skipIf(shutil.which("node") is None, "node is not installed")
+    def test_the_node_client_keeps_and_presents_receipts(self):
+        script = NODE % (EXAMPLES / "node" / "claviger.mjs")
+        done = subprocess.run(["node", "--input-type=module", "-e", script, self.stack.init,
+                               str(self.stack.dir / "agent.sock")], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":
