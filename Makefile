@@ -1,9 +1,12 @@
 # The two commands of a newcomer, and the ones behind them. Meson does the building.
-.PHONY: all demo check check-mutants check-qemu bench deps build clean
+.PHONY: all demo try check check-mutants check-qemu bench deps build clean
 all: build
 
 demo: build
 	tools/demo
+
+try: build
+	tools/try
 
 check: deps
 	tools/check

@@ -7,8 +7,10 @@ import os
 import pathlib
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from common import NOBODY, SEALED, Case, as_uid, policy_of  # also finds tests/lib
@@ -229,6 +231,33 @@ c.close();
             "stored": {"name": "from-node/o", "generation": 1, "size": 10}, "data": "pieces two",
             "code": "api-precondition", "problem": True, "listed": 1, "unsealed": "text",
             "tag": tag.hex(), "document": True, "ready": True, "release": "1.0.0"})
+
+
+class Try(unittest.TestCase):
+    """tools/try: an enclave for a newcomer."""
+
+    def setUp(self):
+        self.dir = self.enterContext(tempfile.TemporaryDirectory())
+        self.env = {**os.environ, "TMPDIR": self.dir}
+        self.program = str(EXAMPLES.parent / "tools" / "try")
+
+    def test_a_command_runs_with_an_enclave_that_is_gone_afterwards(self):
+        done = subprocess.run([self.program, sys.executable, EXAMPLES / "python" / "wallet.py",
+                               "pay", "1 to bob"], env=self.env, capture_output=True, text=True,
+                              timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("1 to bob", json.loads(done.stdout)["order"])
+        self.assertEqual(os.listdir(self.dir), [])
+
+    def test_it_serves_until_it_is_told_to_stop(self):
+        with subprocess.Popen([self.program], env=self.env, stdout=subprocess.PIPE,
+                              text=True) as running:
+            line = next(line for line in running.stdout if "CLAVIGER_SOCKET=" in line)
+            with Client(line.strip().split("=")[1]) as claviger:
+                self.assertTrue(claviger.ready())
+            running.send_signal(signal.SIGINT)
+            self.assertEqual(running.wait(60), 0)
+        self.assertEqual(os.listdir(self.dir), [])
 
 
 if __name__ == "__main__":
