@@ -112,7 +112,10 @@ static clv_status prepare_file(sqlite_store *store, bool make, clv_error *err)
 {
     bool empty = false;
     sqlite3_busy_timeout(store->db, BUSY_MS);
+    /* One instant: another parent may be making the tables. What fails here ends the connection. */
+    CLV_TRY(execute(store, "BEGIN", err));
     CLV_TRY(check_owner(store, &empty, err));
+    CLV_TRY(execute(store, "COMMIT", err));
     if (empty && !make)
         return clv_fail(err, CLV_STORE_FAILED, "expected a store, found an empty file");
     CLV_TRY(write_ahead(store, err));

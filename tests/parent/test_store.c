@@ -170,8 +170,11 @@ static int open_and_put(int start, int which)
     snprintf(name, sizeof name, "p%d", which);
     if (read(start, &go, 1) != 0)
         return 1;
-    if (clv_store_open(address, &store, NULL) != CLV_OK)
+    clv_error err = {.code = CLV_OK};
+    if (clv_store_open(address, &store, &err) != CLV_OK) {
+        fprintf(stderr, "%s\n", err.text);
         return 2;
+    }
     return clv_store_put(store, name, 1, clv_bytes_of(name), NULL) == CLV_OK ? 0 : 3;
 }
 
