@@ -22,7 +22,8 @@ void clv_evidence_drop(clv_evidence *evidence)
 void clv_evidence_add(clv_evidence *evidence, const clv_policy_key *key, const char *action,
                       clv_bytes what, clv_bytes document)
 {
-    struct clv_evidence_entry made = {.key = key, .action = action};
+    struct clv_evidence_entry made = {.action = action};
+    memcpy(made.key, key->name, sizeof made.key);
     if (clv_buf_append(&made.operation, what, NULL) != CLV_OK ||
         clv_buf_append(&made.document, document, NULL) != CLV_OK) {
         drop_entry(&made);
@@ -60,7 +61,7 @@ json_t *clv_evidence_json(clv_evidence *evidence, const clv_policy_key *key)
     uint64_t first = evidence->count > CLV_EVIDENCE_MAX ? evidence->count - CLV_EVIDENCE_MAX : 0;
     for (uint64_t i = first; i < evidence->count; i++) {
         const struct clv_evidence_entry *at = &evidence->entry[i % CLV_EVIDENCE_MAX];
-        if (at->key == key)
+        if (strcmp(at->key, key->name) == 0)
             json_array_append_new(all, json_pack("{s:I, s:s, s:o, s:o}", "number",
                                                  (json_int_t)(i + 1), "action", at->action,
                                                  "operation", base64_json(&at->operation),

@@ -18,7 +18,8 @@ typedef struct clv_evidence {
     pthread_mutex_t lock; /* protects the rest */
     uint64_t count;       /* calls so far; the newest is entry (count - 1) % CLV_EVIDENCE_MAX */
     struct clv_evidence_entry {
-        const clv_policy_key *key;
+        /* Not the key itself: one under a predecessor's context is somebody's copy. */
+        char key[CLV_POLICY_NAME_MAX + 1];
         const char *action; /* a constant */
         clv_buf operation;  /* canonical CBOR */
         clv_buf document;
