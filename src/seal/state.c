@@ -193,22 +193,32 @@ static clv_status start_unsealing(void *with, const clv_secret *data_key,
     return clv_unsealer_new(data_key, u->header, u->sink, u->to, u->out, err);
 }
 
-clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key, const char *name,
-                              uint64_t generation, const clv_seal_header *header, clv_sink sink,
-                              void *to, clv_unsealer **out, bool *predecessor, clv_error *err)
+/* size: of the whole message. */
+static clv_status open_unsealer(clv_vault *vault, const clv_policy_key *key, const char *name,
+                                uint64_t generation, uint64_t size, unsealing *u, bool *predecessor,
+                                clv_error *err)
 {
     clv_auto(clv_context) extra = CLV_CONTEXT_INIT;
     clv_policy_key as;
     clv_bytes encrypted_key;
     bool older;
-    unsealing u = {header, sink, to, out};
     CLV_TRY(message_context(name, generation, &extra, err));
-    CLV_TRY(find_data_key(header, key, &encrypted_key, err));
-    CLV_TRY(find_release(vault, key, &extra, &header->context, &as, &older, err));
-    CLV_TRY(clv_vault_with_key(vault, &as, &extra, encrypted_key, start_unsealing, &u, err));
+    CLV_TRY(find_data_key(u->header, key, &encrypted_key, err));
+    CLV_TRY(find_release(vault, key, &extra, &u->header->context, &as, &older, err));
+    CLV_TRY(clv_vault_with_unsealing_key(vault, &as, &extra, encrypted_key, size, start_unsealing,
+                                         u, err));
     if (predecessor != NULL)
         *predecessor = older;
     return CLV_OK;
+}
+
+clv_status clv_state_unsealer(clv_vault *vault, const clv_policy_key *key, const char *name,
+                              uint64_t generation, const clv_seal_header *header, clv_sink sink,
+                              void *to, clv_unsealer **out, bool *predecessor, clv_error *err)
+{
+    unsealing u = {header, sink, to, out};
+    return open_unsealer(vault, key, name, generation, CLV_VAULT_SIZE_UNKNOWN, &u, predecessor,
+                         err);
 }
 
 clv_status clv_state_release(clv_vault *vault, const clv_policy_key *key, const char *name,
@@ -235,8 +245,8 @@ clv_status clv_state_unseal(clv_vault *vault, const clv_policy_key *key, const c
     clv_bytes skipped;
     uint8_t *room;
     CLV_TRY(clv_seal_header_parse(sealed, &header, err));
-    CLV_TRY(clv_state_unsealer(vault, key, name, generation, &header, clv_sink_buf, &opened,
-                               &unsealer, predecessor, err));
+    unsealing u = {&header, clv_sink_buf, &opened, &unsealer};
+    CLV_TRY(open_unsealer(vault, key, name, generation, sealed.n, &u, predecessor, err));
     clv_cursor c = clv_cursor_of(sealed);
     CLV_TRY(clv_cursor_take(&c, header.length, &skipped, err));
     /* A body is longer than its plaintext. Growing would copy, and wipe what it copied from. */

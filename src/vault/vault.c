@@ -181,7 +181,7 @@ static clv_status use_kept(clv_vault *vault, const ask *a, clv_cached_key *kept,
 static clv_status open_or_reuse(clv_vault *vault, const ask *a, uint64_t size, clv_key_use use,
                                 void *with, clv_error *err)
 {
-    if (a->key->cache.max_age_s == 0)
+    if (a->key->cache.max_age_s == 0 || size == CLV_VAULT_SIZE_UNKNOWN)
         return open_and_use(vault, a, NULL, use, with, err);
     keeping as = {.size = size};
     CLV_TRY(clv_key_cache_id(a->key, a->operation, as.id, err));
@@ -218,12 +218,19 @@ clv_status clv_vault_with_sealing_key(clv_vault *vault, const clv_policy_key *ke
 clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_key *key, const clv_context *extra,
                               clv_bytes encrypted_key, clv_key_use use, void *with, clv_error *err)
 {
+    return clv_vault_with_unsealing_key(vault, key, extra, encrypted_key, 0, use, with, err);
+}
+
+clv_status clv_vault_with_unsealing_key(clv_vault *vault, const clv_policy_key *key,
+                                        const clv_context *extra, clv_bytes encrypted_key,
+                                        uint64_t size, clv_key_use use, void *with, clv_error *err)
+{
     clv_auto(clv_operation) operation = CLV_OPERATION_INIT;
     CLV_TRY(clv_policy_resolve_decrypt(clv_gate_policy(vault->gate), key,
                                        clv_gate_identity(vault->gate), extra, encrypted_key,
                                        &operation, err));
     const ask a = {key, &operation, &operation.context};
-    return open_or_reuse(vault, &a, 0, use, with, err);
+    return open_or_reuse(vault, &a, size, use, with, err);
 }
 
 clv_status clv_vault_with_shared_secret(clv_vault *vault, const clv_policy_key *key,

@@ -44,10 +44,13 @@ CLV_NODISCARD clv_status clv_vault_with_new_key(clv_vault *vault, const clv_poli
                                                 const clv_context *extra, clv_key_use use,
                                                 void *with, clv_error *err);
 
+/* A message whose size is not known before: its data key is neither taken from a cache nor kept. */
+#define CLV_VAULT_SIZE_UNKNOWN UINT64_MAX
+
 /*
- * Like clv_vault_with_new_key, for a message of `size` bytes (UINT64_MAX: not known): where the
- * policy turns the key's cache on, a data key that sealed before may serve again (vault/cache.h).
- * facts->document is empty then.
+ * Like clv_vault_with_new_key, for a message of `size` bytes: where the policy turns the key's
+ * cache on, a data key that sealed before may serve again (vault/cache.h). facts->document is empty
+ * then.
  */
 CLV_NODISCARD clv_status clv_vault_with_sealing_key(clv_vault *vault, const clv_policy_key *key,
                                                     const clv_context *extra, uint64_t size,
@@ -58,6 +61,12 @@ CLV_NODISCARD clv_status clv_vault_with_sealing_key(clv_vault *vault, const clv_
 CLV_NODISCARD clv_status clv_vault_with_key(clv_vault *vault, const clv_policy_key *key,
                                             const clv_context *extra, clv_bytes encrypted_key,
                                             clv_key_use use, void *with, clv_error *err);
+
+/* The same to open a message, whose size counts. */
+CLV_NODISCARD clv_status clv_vault_with_unsealing_key(clv_vault *vault, const clv_policy_key *key,
+                                                      const clv_context *extra,
+                                                      clv_bytes encrypted_key, uint64_t size,
+                                                      clv_key_use use, void *with, clv_error *err);
 
 /*
  * The secret that KMS derives with the key's peer_public_key (DeriveSharedSecret), 32, 48 or 66

@@ -1,6 +1,7 @@
 """No key is left in the daemon's memory by streams, by failures at each of their steps, nor by the
 cache of data keys once its limits are reached (R12 to R14).
 """
+import json
 import os
 import pathlib
 import sys
@@ -31,8 +32,11 @@ class SealMemory(unittest.TestCase):
         policy["keys"]["long"] = {
             **state, "encryption_context": {"Purpose": "Long"},
             "cache": {"max_age_s": 600, "max_messages": 3, "max_bytes": 1000}}
-        policy["agents"][0]["may"] += [f"{verb}:{key}" for verb in ("seal", "unseal")
-                                       for key in ("cached", "long")]
+        policy["keys"]["reading"] = {
+            **state, "encryption_context": {"Purpose": "Reading"},
+            "cache": {"max_age_s": 600, "max_messages": 3, "max_bytes": 100000}}
+        policy["agents"][0]["may"] += [f"{verb}:{key}" for verb in ("seal", "unseal", "attest")
+                                       for key in ("cached", "long", "reading")]
         cls.stack.write_policy(policy)
         cls.stack.start_nsm()
         cls.stack.start_parent()
@@ -52,7 +56,9 @@ class SealMemory(unittest.TestCase):
         self.assertEqual(found, wanted)
 
     def seal(self, data, key="agent-state"):
-        status, _, message = self.stack.api("POST", f"/v1/seal?name=n&key={key}", data)
+        # Each test seals in a context of its own: a name is part of it.
+        status, _, message = self.stack.api(
+            "POST", f"/v1/seal?name={self._testMethodName}&key={key}", data)
         self.assertEqual(status, 200, message)
         return message
 
@@ -141,14 +147,44 @@ class SealMemory(unittest.TestCase):
                     self.seal(bytes(size), "long")
                 self.assert_places(secrets, 0, 0)
 
-    def test_a_cached_data_key_that_opened_a_message_is_in_one_place(self):
-        message = self.seal(b"x" * 1001, "long")  # too large to be kept for sealing
+    def unseal(self, message, data, key):
+        status, _, body = self.stack.api(
+            "POST", f"/v1/unseal?name={self._testMethodName}&key={key}", message)
+        self.assertEqual((status, body), (200, data))
+
+    def test_a_cached_data_key_that_opens_messages_goes_with_its_last_one(self):
+        message = self.seal(b"x", "reading")
         secrets = secrets_of(self.stack, message)
-        self.assert_places(secrets, 0, 0)
-        for expected in ((200, b"x" * 1001), (200, b"x" * 1001)):
-            status, _, body = self.stack.api("POST", "/v1/unseal?name=n&key=long", message)
-            self.assertEqual((status, body), expected)
-            self.assert_places(secrets, 1, 0)
+        for places in (2, 2, 1):  # one was kept for sealing
+            self.unseal(message, b"x", "reading")
+            self.assert_places(secrets, places, 0)
+
+    def calls_to_kms(self):
+        trail = json.loads(self.stack.api("GET", "/v1/evidence?key=reading")[2])["calls"]
+        return trail[-1]["number"]
+
+    def test_a_cached_data_key_opens_its_bytes_and_no_more(self):
+        data = bytes(40000)
+        message = self.seal(data, "reading")
+        before = self.calls_to_kms()
+        for calls in (1, 1, 2, 2):  # two of three would be more than 100000 bytes
+            self.unseal(message, data, "reading")
+            self.assertEqual(self.calls_to_kms() - before, calls)
+
+    def test_a_stream_takes_no_data_key_from_the_cache_and_leaves_it_none(self):
+        with upgrade(self.stack, "seal", "n", "reading") as stream:
+            stream.sendall(frame(DATA, b"x") + frame(END))
+            message = read_frame(stream)[1]
+            self.assertEqual(read_frame(stream)[0], END)
+        secrets = secrets_of(self.stack, message)
+        for _ in range(2):
+            before = self.calls_to_kms()
+            with upgrade(self.stack, "unseal", "n", "reading") as stream:
+                stream.sendall(frame(DATA, message) + frame(END))
+                self.assertEqual(read_frame(stream), (DATA, b"x"))
+                self.assertEqual(read_frame(stream), (END, b""))
+            self.assertEqual(self.calls_to_kms() - before, 1)
+            self.assert_places(secrets, 0, 0)
 
 
 if __name__ == "__main__":
