@@ -39,7 +39,7 @@ static const char usage_text[] =
     "offers the enclave its services and the relay to KMS; `setup` sends a key setup request\n"
     "(a JSON file, or - for standard input) and keeps the wrapped key that comes back; `proxy` is\n"
     "the relay alone, with the command line of AWS's vsock-proxy.\n"
-    "The file of --config has the options of `serve` as JSON members, _ for -; the command line\n"
+    "The file of --config has the options of both as JSON members, _ for -; the command line\n"
     "goes before it. SIGHUP reads it again, with the allowlist, asks for credentials anew, and "
     "passes\n"
     "the reload on to the enclave of --enclave; SIGTERM lets busy connections end, then stops.\n"
@@ -244,11 +244,13 @@ static clv_status serve(const clv_parent_options *line, clv_error *err)
     return CLV_OK;
 }
 
-static clv_status setup(const clv_parent_options *o, const char *request, clv_error *err)
+static clv_status setup(const clv_parent_options *line, const char *request, clv_error *err)
 {
-    clv_setup_options options = {.request = request, .document = o->value[CLV_OPTION_DOCUMENT]};
-    CLV_TRY(clv_parent_options_need(o, CLV_OPTION_ENCLAVE, &options.enclave, err));
-    CLV_TRY(clv_parent_options_need(o, CLV_OPTION_STORE, &options.store, err));
+    clv_auto(clv_parent_options) o = {.relay_count = 0};
+    CLV_TRY(clv_parent_options_merge(line, &o, err));
+    clv_setup_options options = {.request = request, .document = o.value[CLV_OPTION_DOCUMENT]};
+    CLV_TRY(clv_parent_options_need(&o, CLV_OPTION_ENCLAVE, &options.enclave, err));
+    CLV_TRY(clv_parent_options_need(&o, CLV_OPTION_STORE, &options.store, err));
     return clv_setup_run(&options, err);
 }
 

@@ -9,7 +9,9 @@
 #include <base/log.h>
 #include <parent/allowlist.h>
 
-/* Descriptors beside two for each connection: pipes in use and spare, the store, the services. */
+/* Two sockets for each connection, and a pipe for each direction in which a receiver holds back its
+ * sender; beside them spare pipes, the store, the services. */
+#define DESCRIPTORS_EACH   6
 #define DESCRIPTORS_BESIDE 512
 
 /* "ADDRESS=HOST:PORT", where HOST may be [IPv6]. */
@@ -129,16 +131,15 @@ static clv_status check_list(rules *r, const char *path, clv_error *err)
 static size_t affordable(size_t connections)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
-        limit.rlim_cur >= 2 * connections + DESCRIPTORS_BESIDE)
+    size_t wanted = DESCRIPTORS_EACH * connections + DESCRIPTORS_BESIDE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
         return connections;
     size_t most = limit.rlim_cur > 2 * DESCRIPTORS_BESIDE
-                      ? (size_t)(limit.rlim_cur - DESCRIPTORS_BESIDE) / 2
-                      : (size_t)limit.rlim_cur / 4;
+                      ? (size_t)(limit.rlim_cur - DESCRIPTORS_BESIDE) / DESCRIPTORS_EACH
+                      : (size_t)limit.rlim_cur / 2 / DESCRIPTORS_EACH;
     clv_log(CLV_LOG_WARNING, "relay.descriptors", NULL,
             "expected %zu descriptors for %zu connections, found a limit of %llu: %zu connections",
-            2 * connections + DESCRIPTORS_BESIDE, connections, (unsigned long long)limit.rlim_cur,
-            most);
+            wanted, connections, (unsigned long long)limit.rlim_cur, most);
     return most;
 }
 

@@ -1,7 +1,9 @@
 /* Names of upstreams, against a resolver and a clock that a test holds in its hands. */
 #include "../check.h"
 
+#include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -9,6 +11,7 @@
 #include <unistd.h>
 
 #include <base/clock.h>
+#include <parent/relay.h>
 #include <parent/upstream.h>
 
 /* The linker leads calls of these to the functions below (--wrap). */
@@ -18,10 +21,12 @@ int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo
                        struct addrinfo **out);
 uint64_t __wrap_clv_monotonic_ms(void);
 
-static _Atomic(const char *) answer; /* an address, or NULL: the name does not resolve */
+/* An address, or two with a comma, or NULL: the name does not resolve. */
+static _Atomic(const char *) answer;
 static atomic_int asked;
 static atomic_bool hanging;
-static _Atomic uint64_t now_ms = 1000;
+static _Atomic uint64_t now_ms = 1000; /* 0: the real clock */
+uint64_t __real_clv_monotonic_ms(void);
 
 int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
                        struct addrinfo **out)
@@ -32,12 +37,20 @@ int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo
     while (hanging)
         usleep(1000);
     const char *text = answer;
-    return text == NULL ? EAI_AGAIN : __real_getaddrinfo(text, port, hints, out);
+    if (text == NULL)
+        return EAI_AGAIN;
+    const char *comma = strchr(text, ',');
+    if (comma == NULL)
+        return __real_getaddrinfo(text, port, hints, out);
+    char first[64] = "";
+    memcpy(first, text, (size_t)(comma - text));
+    int failure = __real_getaddrinfo(first, port, hints, out);
+    return failure != 0 ? failure : __real_getaddrinfo(comma + 1, port, hints, &(*out)->ai_next);
 }
 
 uint64_t __wrap_clv_monotonic_ms(void)
 {
-    return now_ms;
+    return now_ms != 0 ? now_ms : __real_clv_monotonic_ms();
 }
 
 typedef struct stage {
@@ -115,8 +128,10 @@ static void a_resolver_that_is_out_leaves_the_old_addresses_and_is_not_stormed(v
     now_ms += CLV_UPSTREAM_FRESH_MS;
     resolve(&s, false, CLV_RESOLUTION_READY, "(192.0.2.1)");
     wait_answer(&s);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 100; i++) {
         resolve(&s, false, CLV_RESOLUTION_READY, "(192.0.2.1)");
+        usleep(1000); /* in which it could be asked */
+    }
     assert_int_equal(asked, 2);
     answer = "192.0.2.3";
     now_ms += CLV_UPSTREAM_RETRY_MS;
@@ -173,6 +188,54 @@ static void a_literal_address_asks_no_resolver(void **state)
     }
 }
 
+/* A listener that takes no more: what is sent to it is not answered. */
+static void fill_backlog(int port, clv_fd *listener, clv_fd filler[8])
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    *listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(*listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(*listener, 0), 0);
+    for (int i = 0; i < 8; i++) {
+        filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int under_way = connect(filler[i], (struct sockaddr *)&at, sizeof at);
+        assert_true(under_way == 0 || errno == EINPROGRESS);
+    }
+}
+
+static void an_address_that_swallows_packets_leaves_its_turn_to_the_next(void **state)
+{
+    (void)state;
+    clv_auto_ptr(clv_relay) relay = NULL;
+    clv_auto(clv_fd) swallowing = -1, serving = -1, client = -1, upstream = -1;
+    clv_fd filler[8];
+    clv_address address, bound[CLV_RELAY_RULES_MAX];
+    char rule[128];
+    now_ms = 0;
+    answer = "127.0.0.1,127.0.0.2";
+    assert_ok(clv_address_parse("tcp:127.0.0.2:0", &address, err));
+    assert_ok(clv_listen(&address, 0, &serving, &address, err));
+    const char *port = strrchr(address.text, ':') + 1;
+    fill_backlog(atoi(port), &swallowing, filler);
+    snprintf(rule, sizeof rule, "tcp:127.0.0.3:0=kms.example:%s", port);
+    clv_relay_options options = CLV_RELAY_DEFAULTS;
+    options.rule[0] = rule;
+    options.rules = 1;
+    assert_ok(clv_relay_start(&options, &relay, bound, err));
+
+    assert_ok(clv_dial(&bound[0], 5000, &client, err));
+    assert_ok(clv_write_full(client, clv_bytes_of("x"), err));
+    struct pollfd wait = {.fd = serving, .events = POLLIN};
+    assert_int_equal(poll(&wait, 1, 9000), 1);
+    upstream = accept4(serving, NULL, NULL, SOCK_CLOEXEC);
+    char byte = 0;
+    assert_ok(clv_read_full(upstream, &byte, 1, err));
+    assert_int_equal(byte, 'x');
+    for (int i = 0; i < 8; i++)
+        clv_fd_drop(&filler[i]);
+    now_ms = 1000;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +244,7 @@ int main(void)
         cmocka_unit_test(a_name_that_never_resolved_fails_and_may_resolve_later),
         cmocka_unit_test(a_resolver_that_hangs_is_not_waited_for),
         cmocka_unit_test(a_literal_address_asks_no_resolver),
+        cmocka_unit_test(an_address_that_swallows_packets_leaves_its_turn_to_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
