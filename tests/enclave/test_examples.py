@@ -86,6 +86,15 @@ class Examples(Case):
         out = self.python("async_agents.py", "--socket", self.socket(), "8").stdout
         self.assertEqual(out, "8 agents, each at generation [3]\n")
 
+    def verified(self, document, options):
+        """The status of `claviger verify`, which says user_data where the example says report data;
+        the last of two values counts for the example, and is the only one here."""
+        options = dict(zip(options[::2], options[1::2]))
+        arguments = [word.replace("--report-data", "--user-data")
+                     for pair in options.items() for word in pair]
+        return self.stack.run("claviger", "verify", str(document), *arguments,
+                              check=False).returncode
+
     def test_evidence_convinces_a_stranger_and_nothing_else_does(self):
         nonce, data = secrets.token_bytes(32), secrets.token_bytes(64)
         document = self.stack.dir / "evidence.bin"
@@ -95,16 +104,20 @@ class Examples(Case):
         good = ["--root-sha256", root, "--nonce", nonce.hex(), "--report-data", data.hex(),
                 "--pcr", f"0={self.stack.pcrs['0']}"]
         self.assertIn("verified", self.python("verify_evidence.py", str(document), *good).stdout)
-        for change in (["--nonce", "00"], ["--report-data", "00"], ["--pcr", "0=" + "11" * 48],
-                       ["--pcr", "31=" + "11" * 48], ["--root-sha256", "00" * 32]):
+        self.assertEqual(self.verified(document, good), 0)
+        for change, status in ((["--nonce", "00"], 5), (["--report-data", "00"], 5),
+                               (["--pcr", "0=" + "11" * 48], 5), (["--pcr", "31=" + "11" * 48], 5),
+                               (["--root-sha256", "00" * 32], 4)):
             refused = self.python("verify_evidence.py", str(document), *good, *change, check=False)
             self.assertEqual((refused.returncode, refused.stderr[:8]), (1, "refused:"))
+            self.assertEqual(self.verified(document, [*good, *change]), status)
         changed = bytearray(document.read_bytes())
-        for at in range(0, len(changed), max(1, len(changed) // 40)):
+        for at in range(0, len(changed), max(1, len(changed) // 20)):
             changed[at] ^= 1
             document.write_bytes(changed)
             refused = self.python("verify_evidence.py", str(document), *good, check=False)
             self.assertEqual(refused.returncode, 1, f"byte {at} changed")
+            self.assertNotEqual(self.verified(document, good), 0, f"byte {at} changed")
             changed[at] ^= 1
 
     def test_the_trail_shows_what_was_asked_of_kms_and_that_this_enclave_asked(self):
@@ -117,9 +130,10 @@ class Examples(Case):
         document.write_bytes(last["document"])
         root = (self.stack.nsm_dir / "root.sha256").read_text().strip()
         digest = hashlib.sha384(last["operation"]).hexdigest()
-        self.assertIn("verified", self.python("verify_evidence.py", str(document),
-                                              "--root-sha256", root, "--report-data",
-                                              digest).stdout)
+        expected = ["--root-sha256", root, "--report-data", digest]
+        self.assertIn("verified",
+                      self.python("verify_evidence.py", str(document), *expected).stdout)
+        self.assertEqual(self.verified(document, expected), 0)
 
     def test_the_python_client_streams_and_compares_generations(self):
         with Client(self.socket()) as claviger:
