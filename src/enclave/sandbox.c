@@ -211,7 +211,7 @@ bool clv_sandbox_filters(void)
 #if defined(__SANITIZE_ADDRESS__)
     return false;
 #elif defined(__has_feature)
-    return !__has_feature(address_sanitizer);
+    return !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer);
 #else
     return true;
 #endif

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import unittest
@@ -119,9 +120,20 @@ class Executable(Case):
         self.good.chmod(0o711)
         self.assertEqual(self.agent(self.good), [(200, "for one program")])
 
-    def test_what_opens_executables_can_do_nothing_else(self):
+    def opener(self):
         daemon = self.stack.running["clavigerd"].process.pid
         child, = pathlib.Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+        return int(child)
+
+    def test_without_what_opens_executables_such_rows_are_closed_and_others_are_not(self):
+        os.kill(self.opener(), signal.SIGKILL)
+        self.denied(self.agent(self.good)[0], "executable not measurable")
+        self.assertEqual(self.api("GET", "/v1/state/a")[2], b"for one program")
+        self.stack.restart_enclave()
+        self.assertEqual(self.agent(self.good), [(200, "for one program")])
+
+    def test_what_opens_executables_can_do_nothing_else(self):
+        child = self.opener()
         status = dict(line.split(":\t", 1) for line in
                       pathlib.Path(f"/proc/{child}/status").read_text().splitlines())
         self.assertEqual(int(status["CapEff"], 16), CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH)

@@ -224,7 +224,7 @@ class Witnessed(Case):
 
     def test_its_answers_are_described(self):
         description = Description(TEXT)
-        for method, path, expected in (("GET", "/v1/witness", 200),
+        for method, path, expected in (("GET", "/v1/witness", 200), ("GET", "/v1/status", 200),
                                        ("POST", "/v1/witness/init", 201)):
             with self.subTest(method=method, path=path, expected=expected):
                 status, headers, body = self.api(method, path)
