@@ -163,7 +163,7 @@ class Clients(Case):
             early = dict(kept)
             client.put_state("py", b"three")
             client.derive_key({"path": "p", "purpose": "q", "algorithm": "ed25519"})
-            self.assertEqual([state.name for state in client.list_states()], ["py"])
+            self.assertEqual([state.name for state in client.list_states("py")], ["py"])
             self.assertEqual(client.get_state("py").data, b"three")
         self.assertEqual(set(kept), {"init", " /v1/state/py", " root"})
         with Client(path, receipts=early) as client:
