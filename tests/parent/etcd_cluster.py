@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 import ssl
@@ -142,3 +143,17 @@ class Cluster:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+class WithMember:
+    """For a test's class: a cluster of one member that its cases share."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster_dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-etcd-"))
+        cls.cluster = Cluster(cls.cluster_dir, 1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.close()
+        shutil.rmtree(cls.cluster_dir, ignore_errors=True)

@@ -5,32 +5,19 @@ import base64
 import contextlib
 import http.server
 import json
-import pathlib
-import shutil
 import sys
-import tempfile
 import threading
 import time
 import unittest
 import urllib.error
 
-from etcd_cluster import BINARY, Cluster
+from etcd_cluster import BINARY, Cluster, WithMember
 from store_promises import Promises, Refused, StoreCase
 
 WRITERS = 8
 
 
-class Etcd(Promises, StoreCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.cluster_dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-etcd-"))
-        cls.cluster = Cluster(cls.cluster_dir, 1)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.close()
-        shutil.rmtree(cls.cluster_dir, ignore_errors=True)
-
+class Etcd(WithMember, Promises, StoreCase):
     @property
     def store(self):
         return f"etcd:{self.cluster.config}"
@@ -124,18 +111,8 @@ class Endpoint:
         self.server.server_close()
 
 
-class LostAnswers(StoreCase):
+class LostAnswers(WithMember, StoreCase):
     """A transaction that was done and not answered, and one that was neither."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.cluster_dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-etcd-"))
-        cls.cluster = Cluster(cls.cluster_dir, 1)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.close()
-        shutil.rmtree(cls.cluster_dir, ignore_errors=True)
 
     def setUp(self):
         super().setUp()

@@ -8,12 +8,11 @@ import pathlib
 import shutil
 import sqlite3
 import subprocess
-import tempfile
 import threading
 import time
 import unittest
 
-from etcd_cluster import BINARY, Cluster
+from etcd_cluster import BINARY, WithMember
 from parts import program
 from python_parent import Refused
 from store_promises import MEBIBYTE, StoreCase
@@ -297,17 +296,7 @@ class Check(ToolCase):
 
 
 @unittest.skipIf(BINARY is None, "etcd is not installed")
-class Engines(ToolCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.cluster_dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-etcd-"))
-        cls.cluster = Cluster(cls.cluster_dir, 1)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.close()
-        shutil.rmtree(cls.cluster_dir, ignore_errors=True)
-
+class Engines(WithMember, ToolCase):
     def etcd(self, prefix):
         path = self.dir / f"{prefix}.json"
         self.cluster.write_config(path, prefix=f"{prefix}/")
