@@ -261,6 +261,8 @@ static CURLcode prepare_tls(CURL *easy, void *ssl_ctx, void *with)
     const exchange *x = with;
     (void)easy;
     SSL_CTX_set1_cert_store(ssl_ctx, x->https->store);
+    /* libcurl writes every session's secrets to the file that SSLKEYLOGFILE names. */
+    SSL_CTX_set_keylog_callback(ssl_ctx, NULL);
     if (x->https->certificate != NULL &&
         (SSL_CTX_use_certificate(ssl_ctx, x->https->certificate) != 1 ||
          SSL_CTX_use_PrivateKey(ssl_ctx, x->https->key) != 1))

@@ -291,6 +291,24 @@ static void ignores_proxies_of_the_environment(void **state)
         unsetenv(names[i]);
 }
 
+/* libcurl opened the file that main() names in SSLKEYLOGFILE, and by now has had dozens of sessions
+ * to write there. */
+static char keylog[] = "/tmp/claviger-keylog-XXXXXX";
+
+static void writes_no_secret_of_tls_anywhere(void **state)
+{
+    (void)state;
+    static const stage_options options = {0};
+    clv_auto(clv_buf) text = CLV_BUF_INIT;
+    stage s;
+    stage_open(&s, &options);
+    assert_ok(call_once(&s, NULL, err));
+    stage_close(&s);
+    assert_ok(clv_file_read(keylog, 65536, &text, err));
+    unlink(keylog);
+    assert_int_equal(text.n, 0);
+}
+
 static void refuses_endpoints_and_ca_files_that_cannot_be_meant(void **state)
 {
     (void)state;
@@ -338,6 +356,7 @@ int main(void)
         cmocka_unit_test(trusts_every_certificate_of_the_file_and_no_file_with_a_bad_one),
         cmocka_unit_test(reports_a_relay_that_is_not_there),
         cmocka_unit_test(ignores_proxies_of_the_environment),
+        cmocka_unit_test(writes_no_secret_of_tls_anywhere),
         cmocka_unit_test(refuses_endpoints_and_ca_files_that_cannot_be_meant),
     };
     clv_error err = {0};
@@ -345,6 +364,11 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     snprintf(lenient, sizeof lenient, "%s/kms/openssl-lenient.cnf", getenv("CLAVIGER_FIXTURES"));
     setenv("OPENSSL_CONF", lenient, 1);
+    int fd = mkstemp(keylog);
+    if (fd < 0)
+        return 1;
+    close(fd);
+    setenv("SSLKEYLOGFILE", keylog, 1);
     if (clv_secret_start(&err) != CLV_OK) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
