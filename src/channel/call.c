@@ -87,6 +87,17 @@ clv_status clv_call(int fd, const json_t *call, clv_bytes data, clv_message *ans
     return read_answer(fd, answer, err);
 }
 
+clv_status clv_call_once(const char *address, int timeout_ms, const char *op, clv_bytes data,
+                         clv_message *answer, clv_error *err)
+{
+    clv_address to;
+    clv_auto(clv_fd) fd = -1;
+    clv_auto(clv_json) call = json_pack("{s:s}", "op", op);
+    CLV_TRY(clv_address_parse(address, &to, err));
+    CLV_TRY(clv_dial(&to, timeout_ms, &fd, err));
+    return clv_call(fd, call, data, answer, err);
+}
+
 clv_status clv_call_read(int fd, clv_message *call, clv_error *err)
 {
     clv_auto(clv_buf) text = CLV_BUF_INIT;

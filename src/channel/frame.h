@@ -55,6 +55,11 @@ void clv_message_drop(clv_message *message);
 CLV_NODISCARD clv_status clv_call(int fd, const json_t *call, clv_bytes data, clv_message *answer,
                                   clv_error *err);
 
+/* A call without members, on a connection of its own: {"op": op} to the address. timeout_ms bounds
+ * the connecting and each read and write. */
+CLV_NODISCARD clv_status clv_call_once(const char *address, int timeout_ms, const char *op,
+                                       clv_bytes data, clv_message *answer, clv_error *err);
+
 /* Fail with the code and the sentence of a FAULT's payload. */
 CLV_NODISCARD clv_status clv_fail_as_fault(clv_bytes text, clv_error *err);
 

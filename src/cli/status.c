@@ -42,13 +42,8 @@ static clv_status ask_parent(const char *address, json_t **out, clv_error *err)
 
 static clv_status ask_control(const char *address, json_t **out, clv_error *err)
 {
-    clv_address to;
-    clv_auto(clv_fd) fd = -1;
     clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
-    clv_auto(clv_json) call = json_pack("{s:s}", "op", "status");
-    CLV_TRY(clv_address_parse(address, &to, err));
-    CLV_TRY(clv_dial(&to, TIMEOUT_MS, &fd, err));
-    CLV_TRY(clv_call(fd, call, CLV_BYTES(NULL, 0), &answer, err));
+    CLV_TRY(clv_call_once(address, TIMEOUT_MS, "status", CLV_BYTES(NULL, 0), &answer, err));
     *out = json_incref(answer.json);
     return CLV_OK;
 }

@@ -174,24 +174,14 @@ static clv_status take_changes(const clv_parent_options *now, running *r, clv_er
 }
 
 /* The enclave asks this program for what it renews: it must have been reloaded first. */
-static clv_status ask_enclave(const char *address, clv_error *err)
-{
-    clv_address to;
-    clv_auto(clv_fd) fd = -1;
-    clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
-    clv_auto(clv_json) call = json_pack("{s:s}", "op", "reload");
-    CLV_TRY(clv_address_parse(address, &to, err));
-    CLV_TRY(clv_dial(&to, ENCLAVE_MS, &fd, err));
-    return clv_call(fd, call, CLV_BYTES(NULL, 0), &answer, err);
-}
-
 static void pass_on(const clv_parent_options *o)
 {
     const char *enclave = o->value[CLV_OPTION_ENCLAVE];
+    clv_auto(clv_message) answer = CLV_MESSAGE_INIT;
     clv_error err = {.code = CLV_OK};
     if (enclave == NULL)
         return;
-    if (ask_enclave(enclave, &err) == CLV_OK)
+    if (clv_call_once(enclave, ENCLAVE_MS, "reload", CLV_BYTES(NULL, 0), &answer, &err) == CLV_OK)
         clv_log(CLV_LOG_INFO, "enclave.reloaded", NULL, "the enclave at %s", enclave);
     else
         clv_log_failure(CLV_LOG_ERROR, "enclave.reload-failed", NULL, &err);

@@ -35,13 +35,9 @@ static clv_status read_answer(const json_t *json, setup_answer *out, clv_error *
 static clv_status ask(const clv_setup_options *options, clv_message *answer, clv_error *err)
 {
     clv_auto(clv_buf) request = CLV_BUF_INIT;
-    clv_address address;
-    clv_auto(clv_fd) fd = -1;
     CLV_TRY(clv_file_read(options->request, REQUEST_MAX, &request, err));
-    CLV_TRY(clv_address_parse(options->enclave, &address, err));
-    CLV_TRY(clv_dial(&address, TIMEOUT_MS, &fd, err));
-    clv_auto(clv_json) call = json_pack("{s:s}", "op", "setup");
-    return clv_call(fd, call, clv_buf_bytes(&request), answer, err);
+    return clv_call_once(options->enclave, TIMEOUT_MS, "setup", clv_buf_bytes(&request), answer,
+                         err);
 }
 
 static clv_status keep(const clv_setup_options *options, const clv_message *answer,

@@ -95,14 +95,20 @@ static void resolve(const stage *s, bool again, clv_resolution expected, const c
         assert_non_null(strstr(err.text, "kms.example:443 cannot be resolved"));
 }
 
+/* A name that has the address 192.0.2.1. */
+static void start_resolved(stage *s)
+{
+    answer = "192.0.2.1";
+    start(s, "kms.example");
+    resolve(s, false, CLV_RESOLUTION_PENDING, "");
+    wait_answer(s);
+}
+
 static void addresses_are_refreshed_in_time_and_used_meanwhile(void **state)
 {
     (void)state;
     stage s;
-    answer = "192.0.2.1";
-    start(&s, "kms.example");
-    resolve(&s, false, CLV_RESOLUTION_PENDING, "");
-    wait_answer(&s);
+    start_resolved(&s);
     resolve(&s, true, CLV_RESOLUTION_READY, "(192.0.2.1)");
     answer = "192.0.2.2";
     now_ms += CLV_UPSTREAM_FRESH_MS - 1;
@@ -120,10 +126,7 @@ static void a_resolver_that_is_out_leaves_the_old_addresses_and_is_not_stormed(v
 {
     (void)state;
     stage s;
-    answer = "192.0.2.1";
-    start(&s, "kms.example");
-    resolve(&s, false, CLV_RESOLUTION_PENDING, "");
-    wait_answer(&s);
+    start_resolved(&s);
     answer = NULL;
     now_ms += CLV_UPSTREAM_FRESH_MS;
     resolve(&s, false, CLV_RESOLUTION_READY, "(192.0.2.1)");
