@@ -251,6 +251,23 @@ static clv_status read_request(const clv_message *call, const struct service_for
     return CLV_OK;
 }
 
+/* A call that names something is one to the store. */
+static clv_status serve(clv_parent *parent, const struct service_form *form, const request *r,
+                        clv_message *answer, clv_error *err)
+{
+    clv_status status;
+    if (form->name == NULL)
+        return form->answer(parent, r, answer, err);
+    if (atomic_fetch_add(&parent->storing, 1) < CLV_SERVICES_STORE_MAX)
+        status = form->answer(parent, r, answer, err);
+    else
+        status = clv_fail(err, CLV_STORE_BUSY,
+                          "expected at most %d calls to the store at a time, found more",
+                          CLV_SERVICES_STORE_MAX);
+    atomic_fetch_sub(&parent->storing, 1);
+    return status;
+}
+
 clv_status clv_services_answer(void *context, const clv_message *call, clv_message *answer,
                                clv_error *err)
 {
@@ -260,7 +277,7 @@ clv_status clv_services_answer(void *context, const clv_message *call, clv_messa
     clv_error fault = {.code = CLV_OK};
     clv_status status = read_request(call, &form, &r, &fault);
     if (status == CLV_OK)
-        status = form->answer(parent, &r, answer, &fault);
+        status = serve(parent, form, &r, answer, &fault);
     clv_service_count *count =
         form != NULL ? &parent->count[form - service_table] : &parent->unknown;
     count->calls++;

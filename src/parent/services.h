@@ -20,8 +20,12 @@ typedef struct clv_service_count {
 /* The longest that one state.watch waits; who wants more asks again. */
 #define CLV_SERVICES_WAIT_MAX_MS 5000
 
+/* Calls to the store at a time; an engine that hangs must leave room for the other calls. */
+#define CLV_SERVICES_STORE_MAX 192
+
 typedef struct clv_parent {
     clv_store *store;
+    atomic_int storing; /* calls to the store under way */
     clv_provider *credentials;
     pthread_mutex_t lock; /* protects what follows */
     char baseline[CLV_PARENT_PATH_MAX], baseline_sig[CLV_PARENT_PATH_MAX]; /* "": none */

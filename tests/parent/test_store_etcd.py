@@ -2,9 +2,12 @@
 cluster adds: several parents, members that die and members that are cut off.
 """
 import base64
+import concurrent.futures
 import contextlib
 import http.server
 import json
+import os
+import socket
 import sys
 import threading
 import time
@@ -15,6 +18,7 @@ from etcd_cluster import BINARY, Cluster, WithMember
 from store_promises import Promises, Refused, StoreCase
 
 WRITERS = 8
+STORE_MAX = 192  # services.h
 
 
 class Etcd(WithMember, Promises, StoreCase):
@@ -63,6 +67,33 @@ class Etcd(WithMember, Promises, StoreCase):
                                      "--credentials", "env", ready=False)
                 self.assertEqual(process.wait(20), 3)
                 self.assertIn(expected, self.log.read_text())
+
+
+class Hanging(StoreCase):
+    """A cluster that takes connections and answers nothing."""
+
+    def test_it_leaves_room_for_credentials(self):
+        silent = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.addCleanup(silent.close)
+        path = self.dir / "etcd.json"
+        path.write_text(json.dumps({"endpoints": [f"http://127.0.0.1:{silent.getsockname()[1]}"]}))
+        os.environ.update(AWS_ACCESS_KEY_ID="ASIAEXAMPLE", AWS_SECRET_ACCESS_KEY="s3cr3t" * 6)
+        self.serve(f"etcd:{path}")
+
+        def get(_):
+            try:
+                self.get("a")
+            except Refused as refused:
+                return refused.code
+            except (OSError, EOFError):
+                return "closed"
+        with concurrent.futures.ThreadPoolExecutor(STORE_MAX + 40) as pool:
+            gets = [pool.submit(get, i) for i in range(STORE_MAX + 40)]
+            while not any(future.done() for future in gets):
+                time.sleep(.05)
+            self.assertIn(b"ASIAEXAMPLE", self.ask("credentials")[1])
+            codes = {future.result() for future in gets}
+        self.assertEqual(codes, {"store-busy", "store-unavailable"})
 
 
 class Endpoint:
