@@ -46,6 +46,20 @@ class AgainstKms(unittest.TestCase):
         return unb64(self.lab.run("claviger-kms", "reveal", str(self.lab.kms_dir), "--blob",
                                   blob).stdout.strip())
 
+    def agreed(self, key, curve):
+        """A fresh public key on the curve, and what OpenSSL derives with it and the KMS key."""
+        mine, theirs = self.lab.dir / "mine.pem", self.lab.dir / "theirs.der"
+        subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt",
+                        f"ec_paramgen_curve:{curve}", "-out", mine], check=True,
+                       capture_output=True)
+        spki = subprocess.run(["openssl", "pkey", "-in", mine, "-pubout", "-outform", "DER"],
+                              check=True, capture_output=True).stdout
+        theirs.write_bytes(unb64(self.lab.ok("GetPublicKey", {"KeyId": key})["PublicKey"]))
+        secret = subprocess.run(["openssl", "pkeyutl", "-derive", "-inkey", mine, "-peerkey",
+                                 theirs, "-peerform", "DER"], check=True,
+                                capture_output=True).stdout
+        return spki, secret
+
     def refused(self, answer, name, *words):
         self.assertEqual(answer["code"], name, answer)
         for word in (name, *words):
@@ -107,19 +121,28 @@ class AgainstKms(unittest.TestCase):
         for spec, curve in (("ECC_NIST_P256", "P-256"), ("ECC_NIST_P384", "P-384"),
                             ("ECC_NIST_P521", "P-521")):
             key = self.lab.key(KeySpec=spec, KeyUsage="KEY_AGREEMENT")
-            mine, theirs = self.lab.dir / "mine.pem", self.lab.dir / "theirs.der"
-            subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt",
-                            f"ec_paramgen_curve:{curve}", "-out", mine], check=True,
-                           capture_output=True)
-            spki = subprocess.run(["openssl", "pkey", "-in", mine, "-pubout", "-outform", "DER"],
-                                  check=True, capture_output=True).stdout
-            theirs.write_bytes(unb64(self.lab.ok("GetPublicKey", {"KeyId": key})["PublicKey"]))
-            secret = subprocess.run(["openssl", "pkeyutl", "-derive", "-inkey", mine, "-peerkey",
-                                     theirs, "-peerform", "DER"], check=True,
-                                    capture_output=True).stdout
+            spki, secret = self.agreed(key, curve)
             for _ in range(2):
                 answer = self.client.ok("DeriveSharedSecret", key_id=key, public_key=b64(spki))
                 self.assertEqual(answer["sha256"], hashlib.sha256(secret).hexdigest())
+
+    @unittest.skipIf(SANITIZED, "an instrumented build keeps freed memory")
+    def test_no_plaintext_is_left_in_memory_after_any_operation(self):
+        text = os.urandom(4096)
+        blob = self.lab.ok("Encrypt", {"KeyId": self.key, "Plaintext": b64(text),
+                                       "EncryptionContext": CONTEXT})["CiphertextBlob"]
+        key = self.lab.key(KeySpec="ECC_NIST_P521", KeyUsage="KEY_AGREEMENT")
+        public, secret = self.agreed(key, "P-521")
+        pair = self.client.ok("GenerateDataKeyPair", key_id=self.key, pair_spec="RSA_2048",
+                              context=CONTEXT)
+        self.assertEqual(self.decrypt(blob)["sha256"], hashlib.sha256(text).hexdigest())
+        self.client.ok("DeriveSharedSecret", key_id=key, public_key=b64(public))
+        made = self.data_key()
+        for what, plaintext in (("a data key", self.reveal(made["ciphertext"])),
+                                ("a private key", self.reveal(pair["ciphertext"])[-600:]),
+                                ("a plaintext", text), ("a shared secret", secret)):
+            with self.subTest(what=what):
+                self.assertEqual(find(self.client.process.pid, plaintext), [])
 
     # -- refusals -----------------------------------------------------------------------------
 
