@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,7 +21,7 @@
 #include <base/net.h>
 
 #define CALL_BYTES   1024
-#define CALLS        3000 /* of all callers together */
+#define CALLS        3000 /* of all callers together, at most; BENCH_CALLS says how many */
 #define STREAM_BYTES ((size_t)1024 * 1024 * 1024)
 #define PIECE        ((size_t)256 * 1024)
 #define CALLERS_MAX  500
@@ -189,7 +190,10 @@ static void measure_calls(const char *name, const clv_address *target, size_t ca
     static caller c[CALLERS_MAX];
     pthread_t thread[CALLERS_MAX];
     pthread_barrier_t start;
-    size_t each = CALLS / callers, failed = 0;
+    const char *asked = getenv("BENCH_CALLS");
+    size_t calls = asked != NULL ? strtoul(asked, NULL, 10) : CALLS;
+    size_t each = (calls < callers ? callers : calls < CALLS ? calls : CALLS) / callers;
+    size_t failed = 0;
     pthread_barrier_init(&start, NULL, (unsigned)callers + 1);
     for (size_t i = 0; i < callers; i++) {
         c[i] = (caller){target, &start, seconds + i * each, each, 0};
@@ -249,9 +253,19 @@ static pid_t start(const char *const argv[])
     _exit(127);
 }
 
+/* Processor seconds of children that have ended, and of theirs. */
+static double children_seconds(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_CHILDREN, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
 /* Measure a relay of this command line, which listens on target; false: it is not there. */
 static bool measure_relay(const char *name, const char *const argv[], const clv_address *target)
 {
+    double before = children_seconds();
     pid_t child = start(argv);
     bool up = false;
     for (int i = 0; i < 100 && !up && waitpid(child, NULL, WNOHANG) == 0; i++) {
@@ -262,6 +276,8 @@ static bool measure_relay(const char *name, const char *const argv[], const clv_
         measure(name, target);
     kill(child, SIGTERM);
     waitpid(child, NULL, 0);
+    if (up)
+        printf("%-10s processor time for all of that: %.2f s\n", name, children_seconds() - before);
     return up;
 }
 

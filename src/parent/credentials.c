@@ -131,7 +131,7 @@ static void count(clv_provider *p, clv_status status, const clv_error *why)
     memcpy(p->failure, why->text, sizeof p->failure);
 }
 
-/* What a source gives, checked; the caller holds the lock of fetching. */
+/* What a source gives, checked and counted. */
 static clv_status ask(clv_provider *p, const choice *of, clv_buf *out, uint64_t *expires_ms,
                       clv_error *why)
 {
@@ -278,7 +278,8 @@ static clv_status read_local(clv_provider *p, const choice *of, clv_buf *out, cl
     if (status != CLV_OK)
         return clv_fail(err, status, "%s", why.text);
     pthread_mutex_lock(&p->lock);
-    p->expires_ms = expires_ms;
+    if (of->version == p->choice.version)
+        p->expires_ms = expires_ms;
     pthread_mutex_unlock(&p->lock);
     return CLV_OK;
 }
