@@ -11,6 +11,7 @@
 #include <cli/progress.h>
 #include <cli/store_record.h>
 #include <seal/state.h>
+#include <witness/record.h>
 
 typedef struct settings {
     const char *output;
@@ -215,6 +216,9 @@ static clv_status judge(const clv_store_record *record, clv_error *err)
 {
     if (!record->is_key && strncmp(record->name, DAEMONS_OWN, strlen(DAEMONS_OWN)) == 0)
         return CLV_OK;
+    if (!record->is_key && clv_record_like(record->blob))
+        return clv_record_tombstone_shape(record->blob, record->name, (uint64_t)record->generation,
+                                          err);
     if (!record->is_key)
         return clv_state_shape_check(record->name, (uint64_t)record->generation, record->blob, err);
     if (record->blob.n == 0 || record->blob.n > CLV_CIPHERTEXT_BLOB_MAX)

@@ -156,13 +156,36 @@ static clv_status open_record(clv_bytes bytes, const uint8_t key[CLV_RECORD_PUBL
     return read_statement(statement, out, err);
 }
 
-clv_status clv_record_open(clv_bytes bytes, const uint8_t key[CLV_RECORD_PUBLIC], clv_record *out,
-                           clv_error *err)
+/* Whatever was wrong, in one code. */
+static clv_status as_record(clv_status status, clv_error *err)
 {
-    *out = (clv_record){.generation = 0};
-    if (open_record(bytes, key, out, err) == CLV_OK)
+    if (status == CLV_OK)
         return CLV_OK;
     if (err != NULL)
         err->code = CLV_WITNESS_RECORD;
     return clv_blame(err, CLV_WITNESS_RECORD, "a witness's record");
+}
+
+clv_status clv_record_open(clv_bytes bytes, const uint8_t key[CLV_RECORD_PUBLIC], clv_record *out,
+                           clv_error *err)
+{
+    *out = (clv_record){.generation = 0};
+    return as_record(open_record(bytes, key, out, err), err);
+}
+
+clv_status clv_record_tombstone_shape(clv_bytes bytes, const char *name, uint64_t generation,
+                                      clv_error *err)
+{
+    clv_bytes statement, signature;
+    clv_record record;
+    clv_status status = split(bytes, &statement, &signature, err);
+    if (status == CLV_OK)
+        status = read_statement(statement, &record, err);
+    CLV_TRY(as_record(status, err));
+    if (record.kind != CLV_RECORD_DELETED || record.generation != generation ||
+        strcmp(record.name, name) != 0)
+        return clv_fail(err, CLV_WITNESS_RECORD,
+                        "expected a tombstone of this name and generation %llu, found another",
+                        (unsigned long long)generation);
+    return CLV_OK;
 }

@@ -54,4 +54,9 @@ CLV_NODISCARD clv_status clv_record_open(clv_bytes bytes, const uint8_t key[CLV_
 /* Whether the bytes begin as a record does, which no sealed message does. Says nothing more. */
 bool clv_record_like(clv_bytes bytes);
 
+/* Whether the bytes are of a tombstone's shape, of this name and generation, for who has no key and
+ * cannot say more: CLV_WITNESS_RECORD. */
+CLV_NODISCARD clv_status clv_record_tombstone_shape(clv_bytes bytes, const char *name,
+                                                    uint64_t generation, clv_error *err);
+
 #endif

@@ -1,16 +1,12 @@
 """The witness in an etcd cluster: first use, acknowledgement, deleting, outages, races, crashes."""
 import base64
-import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
-import random
-import signal
 import sqlite3
 import subprocess
-import threading
-import time
 import unittest
 
 from common import BINARY, Case, EtcdStack
@@ -18,7 +14,6 @@ from openapi import Description
 
 DERIVE = json.dumps({"path": "wallet/1", "purpose": "test", "algorithm": "ed25519"}).encode()
 JSON = {"Content-Type": "application/json"}
-SECONDS = float(os.environ.get("WITNESS_SECONDS", "20"))
 TEXT = (pathlib.Path(os.environ.get("CLAVIGER_SOURCE", pathlib.Path(__file__).parents[2])) /
         "docs" / "openapi.yaml").read_text()
 
@@ -178,6 +173,20 @@ class Living(Case):
         dump = subprocess.run(["grep", "-c", "-a", "the agent's own words", "-r",
                                str(self.stack.dir / "etcd")], capture_output=True, text=True)
         self.assertTrue(all(line.endswith(":0") for line in dump.stdout.splitlines()), dump.stdout)
+
+    def test_the_store_tool_knows_tombstones_and_finds_one_that_is_not(self):
+        self.stack.api("PUT", "/v1/state/tomb", b"one")
+        self.stack.api("DELETE", "/v1/state/tomb")
+        copy = self.stack.dir / "copy.db"
+        with contextlib.closing(sqlite3.connect(self.stack.dir / "store.db")) as store:
+            store.execute(f"VACUUM INTO '{copy}'")
+        done = self.stack.run("claviger", "store", "check", f"sqlite:{copy}", check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        with contextlib.closing(sqlite3.connect(copy)) as store:
+            store.execute("UPDATE state SET generation = 9 WHERE name = 'agent-state/tomb'")
+            store.commit()
+        done = self.stack.run("claviger", "store", "check", f"sqlite:{copy}", check=False)
+        self.assertIn("state agent-state/tomb: expected a tombstone", done.stdout)
 
     def test_metrics_and_status_count_what_the_witness_did(self):
         self.stack.api("PUT", "/v1/state/counted", b"one")
