@@ -43,6 +43,20 @@ static clv_status extend_with_file(clv_nsm *nsm, uint16_t index, const char *pat
     return extend(nsm, index, digest, err);
 }
 
+/* Only locked registers appear in documents; and what is locked now, no agent can extend. */
+static clv_status lock_all(clv_nsm *nsm, clv_error *err)
+{
+    clv_nsm_pcr pcr;
+    CLV_TRY(clv_nsm_lock_pcrs(nsm, CLV_PCR_COUNT, err));
+    for (uint16_t i = CLV_POLICY_PCR; i < CLV_PCR_COUNT; i++) {
+        CLV_TRY(clv_nsm_describe_pcr(nsm, i, &pcr, err));
+        if (!pcr.locked)
+            return clv_fail(err, CLV_POLICY_PCR_STATE,
+                            "PCR%u: expected it locked by now, found it open", i);
+    }
+    return CLV_OK;
+}
+
 clv_status clv_gate_measure(clv_nsm *nsm, const clv_policy *policy, clv_error *err)
 {
     for (uint16_t i = CLV_POLICY_PCR; i < CLV_PCR_COUNT; i++)
@@ -52,6 +66,5 @@ clv_status clv_gate_measure(clv_nsm *nsm, const clv_policy *policy, clv_error *e
         if (policy->measured[i] != NULL)
             CLV_TRY(extend_with_file(nsm, i, policy->measured[i], err));
     }
-    /* Only locked registers appear in documents; and what is locked now, no agent can extend. */
-    return clv_nsm_lock_pcrs(nsm, CLV_PCR_COUNT, err);
+    return lock_all(nsm, err);
 }

@@ -177,6 +177,21 @@ static void keep_random(liar *l, liar_lie lie, clv_buf *answer)
     memcpy(l->random, random, sizeof l->random);
 }
 
+static bool begins(clv_bytes request, const char *head)
+{
+    return request.n >= strlen(head) && memcmp(request.p, head, strlen(head)) == 0;
+}
+
+/* {"ExtendPCR": {"data": …}}: the register is the answer's end. */
+static void lie_in_boot(liar *l, liar_lie lie, clv_bytes request, clv_buf *answer)
+{
+    if (lie == LIE_EXTEND && begins(request, "\xa1\x69"
+                                             "ExtendPCR"))
+        answer->p[answer->n - 1] ^= 1;
+    if (lie == LIE_LOCK && begins(request, "\xa1\x68LockPCRs"))
+        l->module.bank.pcr[CLV_PCR_COUNT - 1].locked = false;
+}
+
 static void answer(liar *l, clv_bytes request, clv_buf *out)
 {
     nsm_ask ask;
@@ -185,6 +200,7 @@ static void answer(liar *l, clv_bytes request, clv_buf *out)
         assert_ok(nsm_handle(&l->module, request, out, err));
         if (clv_bytes_equal(request, clv_bytes_of("\x69GetRandom")))
             keep_random(l, lie, out);
+        lie_in_boot(l, lie, request, out);
         return;
     }
     l->documents++;

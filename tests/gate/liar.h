@@ -40,6 +40,9 @@ typedef enum liar_lie {
     LIE_SLOW,
     LIE_BACKWARDS,
     LIE_AHEAD,
+    /* measured boot */
+    LIE_EXTEND, /* another value than the extended one */
+    LIE_LOCK,   /* says that it locked all, and left the last one open */
     /* randomness */
     LIE_STUCK, /* zeros */
     /* shape */

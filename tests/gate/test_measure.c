@@ -122,6 +122,24 @@ static void opens_no_gate_for_another_policy_than_the_measured_one(void **state)
     stage_close(s);
 }
 
+static void a_module_that_measured_something_else_stops_the_start(void **state)
+{
+    stage *s = *state;
+    stage_boot(s, stage_pins(), "");
+    s->liar.lie = LIE_EXTEND;
+    assert_code(clv_gate_measure(s->nsm, s->policy, err), CLV_POLICY_PCR_STATE);
+    stage_close(s);
+}
+
+static void a_module_that_did_not_lock_stops_the_start(void **state)
+{
+    stage *s = *state;
+    stage_boot(s, stage_pins(), "");
+    s->liar.lie = LIE_LOCK;
+    assert_code(clv_gate_measure(s->nsm, s->policy, err), CLV_POLICY_PCR_STATE);
+    stage_close(s);
+}
+
 static void files_of_the_policy_are_measured_behind_it(void **state)
 {
     stage *s = *state;
@@ -325,6 +343,8 @@ int main(void)
         cmocka_unit_test(measures_once_for_each_boot),
         cmocka_unit_test(opens_no_gate_before_the_policy_is_measured),
         cmocka_unit_test(opens_no_gate_for_another_policy_than_the_measured_one),
+        cmocka_unit_test(a_module_that_measured_something_else_stops_the_start),
+        cmocka_unit_test(a_module_that_did_not_lock_stops_the_start),
         cmocka_unit_test(files_of_the_policy_are_measured_behind_it),
         cmocka_unit_test(a_file_that_is_not_there_stops_the_start),
         cmocka_unit_test(only_a_release_of_the_signed_baseline_opens_the_gate),

@@ -109,13 +109,14 @@ static void answer(fake_nsm *nsm, const request *r, clv_buf *out)
     if (is(r, "DescribePCR")) {
         begin_answer(out, "DescribePCR", 2);
         MUST_OK(clv_cbor_put_text(out, "lock", NULL));
-        MUST_OK(clv_cbor_put_bool(out, r->index < 16, NULL));
+        MUST_OK(clv_cbor_put_bool(out, r->index < nsm->locked, NULL));
         put_bytes(out, "data", value);
     } else if (is(r, "ExtendPCR")) {
         extend(nsm, r);
         begin_answer(out, "ExtendPCR", 1);
         put_bytes(out, "data", value);
     } else if (is(r, "LockPCRs")) {
+        nsm->locked = r->index; /* the request's range */
         MUST_OK(clv_cbor_put_text(out, "LockPCRs", NULL));
     } else if (is(r, "GetRandom")) {
         MUST(RAND_bytes(random, sizeof random) == 1);
@@ -165,7 +166,7 @@ static void *serve(void *with)
 void fake_nsm_start(fake_nsm *nsm, const char *directory, bool debug)
 {
     static const maker_knobs right = RIGHT;
-    *nsm = (fake_nsm){.started_ms = clv_monotonic_ms()};
+    *nsm = (fake_nsm){.started_ms = clv_monotonic_ms(), .locked = 16};
     maker_start(&nsm->maker);
     for (size_t i = 0; i < MAKER_CERTS; i++)
         maker_certificate_make(&nsm->maker, &right, i, &nsm->certificate[i]);

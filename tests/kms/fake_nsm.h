@@ -16,6 +16,7 @@ typedef struct fake_nsm {
     clv_buf certificate[MAKER_CERTS];
     clv_document document; /* what each document says; changed by extending */
     uint64_t started_ms;
+    uint64_t locked;   /* registers below this one are */
     unsigned attested; /* documents made; read by the test when no call is under way */
     int listener;
     pthread_t thread;
