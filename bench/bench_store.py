@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -36,18 +37,6 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "4"))
 CLIENTS = (1, 16)
 SIZE = 4096
 LOAD = str(BUILD / "bench" / "load")
-
-
-class StoreStack(Stack):
-    """The stack before a store of any engine."""
-
-    store = ""
-
-    def spawn(self, name, *arguments, **more):
-        if name == "claviger-parent" and self.store:
-            arguments = [self.store if argument.startswith("sqlite:") else argument
-                         for argument in arguments]
-        return super().spawn(name, *arguments, **more)
 
 
 def load(address: str, requests: list[list[str]]):
@@ -153,8 +142,8 @@ def measure(stack, engine: str, clients: int, floor: float, size: int):
 
 @contextlib.contextmanager
 def serving(store: str = ""):
-    with StoreStack() as stack:
-        stack.store = store
+    with Stack() as stack:
+        stack.store = store or stack.store
         stack.enclave_arguments = ["--agent-rate", "0", "--log-level", "error"]
         stack.prepare()
         stack.start_nsm()
@@ -186,9 +175,8 @@ def measure_etcd():
             done = subprocess.run(["etcdctl", "--endpoints", cluster.url(0), "check", "perf",
                                    "--load", "l"], capture_output=True, text=True, check=False,
                                   env={**os.environ, "ETCDCTL_API": "3"})
-            print("etcdctl check perf --load l:", *(
-                line for line in (done.stdout + done.stderr).splitlines()
-                if line.startswith(("PASS", "FAIL"))), sep="\n  ")
+            verdicts = re.findall(r"(?:PASS|FAIL|Error)[^\r\n]*", done.stdout + done.stderr)
+            print("etcdctl check perf --load l:", *verdicts, sep="\n  ")
     finally:
         cluster.close()
         shutil.rmtree(directory, ignore_errors=True)

@@ -105,7 +105,7 @@ static void report(client *all, size_t clients, double seconds)
     if (us == NULL)
         exit(1);
     qsort(us, total, sizeof *us, compare);
-    printf("{\"rps\": %.0f, \"p50_us\": %u, \"p99_us\": %u, \"failed\": %zu}\n",
+    printf("{\"rps\": %.2f, \"p50_us\": %u, \"p99_us\": %u, \"failed\": %zu}\n",
            (double)total / seconds, us[total / 2], us[total * 99 / 100], failed);
     free(us);
 }
