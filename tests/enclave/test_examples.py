@@ -34,8 +34,11 @@ class Examples(Case):
         return str(self.stack.dir / "agent.sock")
 
     def python(self, name, *arguments, text="", check=True):
-        return subprocess.run([sys.executable, EXAMPLES / "python" / name, *arguments], input=text,
-                              capture_output=True, text=True, timeout=90, check=check)
+        done = subprocess.run([sys.executable, EXAMPLES / "python" / name, *arguments], input=text,
+                              capture_output=True, text=True, timeout=90, check=False)
+        if check:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return done
 
     def node(self, name, *arguments, text=""):
         if shutil.which("node") is None:
