@@ -9,6 +9,7 @@ import base64
 import json
 import socket
 import ssl
+import threading
 import time
 
 from stage import RESULT, Stage, fault, message
@@ -381,6 +382,38 @@ def cut_at_the_commit(stage: Stage) -> None:
 
 
 @restored
+def both_are_told_that_they_stored(stage: Stage) -> None:
+    """Two puts of one generation; the parent tells each that it has it: one is acknowledged."""
+    name = f"twin{time.monotonic_ns()}"
+    assert stage.api("PUT", f"/v1/state/{name}", b"before")[0] == 201
+    released, kept, answers = threading.Event(), {}, []
+
+    def told(call, data):
+        first = not kept
+        kept[len(kept)] = (call["generation"], data)
+        if first:
+            released.wait(20)
+        return message(RESULT, {"generation": call["generation"]})
+    stage.services["state.put"] = told
+    slow = threading.Thread(target=lambda: answers.append(
+        stage.api("PUT", f"/v1/state/{name}", b"the slow one")))
+    slow.start()
+    while not kept:
+        time.sleep(0.01)
+    quick = stage.api("PUT", f"/v1/state/{name}", b"the quick one")
+    released.set()
+    slow.join()
+    assert quick[0] == 200, quick
+    expect(answers[0], "state-conflict")
+    assert kept[0][0] == kept[1][0]
+    stage.services.clear()
+    served(stage, name, *kept[0])
+    expect(stage.api("GET", f"/v1/state/{name}"), "witness-fork")
+    served(stage, name, *kept[1])
+    assert stage.api("GET", f"/v1/state/{name}")[2] == b"the quick one"
+
+
+@restored
 def certificate_of_another_key(stage: Stage) -> None:
     at = "/claviger/witness-certificate"
     kept = stage.states[at]
@@ -407,6 +440,8 @@ ETCD = [
     ("noise in the place of the cluster", relayed(
         lambda stage, connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n{}"))),
     ("the way is cut between store and commit", cut_at_the_commit),
+    ("two puts of one generation are both told that they were stored",
+     both_are_told_that_they_stored),
     ("a client certificate of another key, or none", certificate_of_another_key),
     ("states of names that the cluster never saw", unseen_names),
 ]

@@ -279,7 +279,7 @@ MUTANTS = [
      [FRESH_RECEIPTS]),
     ("the cluster's commit does not compare", "src/witness/cluster.c",
      "CLV_TRY(add_compare(etcd, txn, what, name, *revision, err));",
-     "(void)what;", ["witness/test_fleet.py"]),
+     "(void)what;", [FRESH_ETCD]),
     ("an emptied cluster is the same", "src/witness/cluster.c",
      "CLV_TRY(add_compare(etcd, txn, INIT, \"\", init, err));\n    return run",
      "(void)init;\n    return run", ["witness/test_etcd.py"]),
