@@ -82,7 +82,7 @@ class Sandbox(unittest.TestCase):
         if probe.returncode != 0:
             self.skipTest("this machine allows no namespaces")
         enter = ("mount -o bind,remount,ro / 2>/dev/null || mount --bind / / && "
-                 "mount -o bind,remount,ro /; exec setpriv --bounding-set=-all --inh-caps=-all "
+                 "mount -o bind,remount,ro /; exec setpriv --pdeathsig=KILL --bounding-set=-all --inh-caps=-all "
                  f"--no-new-privs --reuid={UID} --regid={GID} --clear-groups \"$@\"")
         # The directory of the stack stays writable: it stands for the container's /run.
         keep = f"mount --bind {self.stack.dir} {self.stack.dir} && "
