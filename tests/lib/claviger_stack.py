@@ -135,7 +135,8 @@ class Stack:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="claviger-"))
         self.nsm_dir = self.dir / "nsm"
         self.kms_dir = self.dir / "kms"
-        self.running: dict[str, Process] = {}
+        self.running: dict[str, Process] = {}  # by name: the one started last
+        self.started: list[Process] = []
         self.pcrs = {str(i): pcr(f"image {i}") for i in range(3)}
         self.keys: dict[str, str] = {}
         self.policy_file = self.dir / "policy.json"
@@ -155,7 +156,7 @@ class Stack:
         self.close()
 
     def close(self) -> None:
-        for process in reversed(list(self.running.values())):
+        for process in reversed(self.started):
             process.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -175,6 +176,7 @@ class Stack:
     def spawn(self, name: str, *arguments: str, ready: bool = True, env=None) -> Process:
         process = Process(name, list(arguments), self.dir, env, self.prefix.get(name, ()))
         self.running[name] = process
+        self.started.append(process)
         return process.wait_ready() if ready else process
 
     # -- what a deployer prepares ------------------------------------------------------------
