@@ -101,7 +101,7 @@ static clv_status open_monitor(const clv_parent_options *o, running *r, json_t *
     clv_address bound;
     clv_watched watched = {.parent = &r->parent,
                            .relay = r->relay,
-                           .store = o->value[CLV_OPTION_STORE],
+                           .engine = clv_store_engine_name(r->store),
                            .version = CLAVIGER_VERSION,
                            .started_ms = clv_monotonic_ms()};
     if (o->value[CLV_OPTION_METRICS] == NULL)

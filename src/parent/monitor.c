@@ -167,8 +167,8 @@ static json_t *store_json(const clv_watched *w)
     int64_t generation = w->parent->stored_generation;
     uint64_t stored_ms = w->parent->stored_ms;
     pthread_mutex_unlock(&w->parent->lock);
-    json_t *object = json_pack("{s:s%, s:I}", "engine", w->store, strcspn(w->store, ":"),
-                               "generation", (json_int_t)generation);
+    json_t *object =
+        json_pack("{s:s, s:I}", "engine", w->engine, "generation", (json_int_t)generation);
     set_time(object, "stored", stored_ms);
     return object;
 }

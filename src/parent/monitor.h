@@ -17,7 +17,7 @@
 typedef struct clv_watched {
     clv_parent *parent;
     clv_relay *relay;
-    const char *store; /* its address */
+    const char *engine; /* of the store */
     const char *version;
     uint64_t started_ms; /* monotonic */
 } clv_watched;

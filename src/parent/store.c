@@ -57,6 +57,11 @@ void clv_store_free(clv_store **store)
     *store = NULL;
 }
 
+const char *clv_store_engine_name(const clv_store *store)
+{
+    return store->engine->name;
+}
+
 clv_status clv_store_get(clv_store *store, const char *name, int64_t *generation, clv_buf *blob,
                          clv_error *err)
 {

@@ -24,6 +24,9 @@ CLV_NODISCARD clv_status clv_store_open_existing(const char *address, clv_store 
                                                  clv_error *err);
 void clv_store_free(clv_store **store);
 
+/* "sqlite" or "etcd". */
+const char *clv_store_engine_name(const clv_store *store);
+
 #define CLV_STORE_NAME_MAX 256
 #define CLV_GENERATION_MAX INT64_MAX
 

@@ -445,6 +445,13 @@ class Metrics(OperatingCase):
         for secret in (*CREDENTIALS.values(), "credentials.json"):
             self.assertNotIn(secret, text)
 
+    def test_the_status_names_the_store_after_reloads_of_the_file_that_named_it(self):
+        port = self.upstream(answer_with(b"one")).port
+        self.serve(relay=[self.rule("a", port)], metrics=f"unix:{self.dir}/metrics.sock")
+        for _ in range(3):
+            self.assertTrue(self.reload())
+            self.assertEqual(json.loads(self.http("/status")[1])["store"]["engine"], "sqlite")
+
     def test_other_pages_and_methods_are_refused(self):
         port = self.upstream(answer_with(b"one")).port
         self.serve(relay=[self.rule("a", port)], metrics=f"unix:{self.dir}/metrics.sock")
