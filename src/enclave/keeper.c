@@ -14,7 +14,7 @@ struct clv_keeper {
     pthread_cond_t stopping;
     bool stop;
     pthread_mutex_t fetch_lock; /* held through a fetch; protects the two below */
-    uint64_t fetched_at_ms;     /* by the monotonic clock */
+    uint64_t fetched_at_ms;     /* by the monotonic clock; 0: never */
     clv_error fetched;          /* how the last fetch ended */
 };
 
@@ -55,7 +55,7 @@ clv_status clv_keeper_refresh(clv_keeper *keeper, clv_error *err)
 {
     pthread_mutex_lock(&keeper->fetch_lock);
     uint64_t now = clv_monotonic_ms();
-    if (now - keeper->fetched_at_ms >= CLV_KEEPER_INTERVAL_MS) {
+    if (keeper->fetched_at_ms == 0 || now - keeper->fetched_at_ms >= CLV_KEEPER_INTERVAL_MS) {
         keeper->fetched = (clv_error){.code = CLV_OK};
         keeper->fetched.code = fetch(keeper, &keeper->fetched);
         keeper->fetched_at_ms = clv_monotonic_ms();
