@@ -3,10 +3,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/crypto.h>
 #include <base/net.h>
 
-#define PIECE 65536
+#define PIECE    65536
+#define RESTED_S 1
 
 void clv_executables_init(clv_executables *executables, clv_opener *opener)
 {
@@ -66,6 +68,13 @@ static bool is_file(const struct clv_executable *known, const struct stat *file)
            same_time(known->changed, file->st_ctim);
 }
 
+/* Its times tell it from what is written into it from now on: the kernel counts them in ticks of a
+ * few milliseconds, and two writes within one look the same. */
+static bool has_rested(const struct stat *file, uint64_t now_ms)
+{
+    return file->st_ctim.tv_sec >= 0 && (uint64_t)file->st_ctim.tv_sec + RESTED_S < now_ms / 1000;
+}
+
 /* The row's turn is held. */
 static clv_status measure(struct clv_executable_row *row, int fd, uint8_t *sha256, clv_error *err)
 {
@@ -78,7 +87,10 @@ static clv_status measure(struct clv_executable_row *row, int fd, uint8_t *sha25
             return CLV_OK;
         }
     }
+    uint64_t now_ms = clv_wall_ms();
     CLV_TRY(hash_file(fd, sha256, err));
+    if (!has_rested(&file, now_ms))
+        return CLV_OK;
     struct clv_executable *at = &row->known[row->next++ % CLV_EXECUTABLES];
     *at = (struct clv_executable){.used = true,
                                   .device = file.st_dev,

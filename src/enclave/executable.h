@@ -6,8 +6,9 @@
  * not say what the process does with it: an environment, a script, a debugger of the same user or a
  * descriptor that was passed on are beyond it (docs/agent-api.md). The uid stays the boundary.
  *
- * A file that was hashed is known again by device, inode, size and both times; the kernel lets
- * nobody write to a file that is being executed (execve(2), ETXTBSY).
+ * A file that was hashed is known again by device, inode, size and both times, unless it was
+ * changed only just before; the kernel lets nobody write to a file that is being executed
+ * (execve(2), ETXTBSY).
  */
 #ifndef CLV_ENCLAVE_EXECUTABLE_H
 #define CLV_ENCLAVE_EXECUTABLE_H
