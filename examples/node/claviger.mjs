@@ -27,6 +27,25 @@ export class Problem extends Error {
 
 const generationOf = (answer) => Number((answer.headers.etag ?? '"0"').replaceAll('"', ""));
 
+/** Which generation a receipt speaks of: the fifth item of its statement (docs/freshness.md). */
+function generationOfReceipt(receipt) {
+  const data = Buffer.from(receipt, "base64");
+  let at = 0;
+  const head = () => {
+    const small = data[at++] & 31;
+    if (small < 24) return small;
+    const size = 1 << (small - 24);
+    at += size;
+    return size === 8 ? Number(data.readBigUInt64BE(at - 8)) : data.readUIntBE(at - size, size);
+  };
+  for (let i = 0; i < 3; i++) head(); // the record, its statement as bytes, the statement
+  for (let i = 0; i < 4; i++) { // schema, kind, fleet, name
+    const length = head();
+    at += length;
+  }
+  return head();
+}
+
 async function readAll(stream) {
   const pieces = [];
   for await (const piece of stream) pieces.push(piece);
@@ -162,6 +181,25 @@ export class Claviger {
     return JSON.parse(await readAll(await this.#send(method, path, options)));
   }
 
+  /** What is known of this name, also when its key was said before and is not now. */
+  #shown(receiptOf) {
+    const what = (slot) => slot.slice(slot.indexOf(" ") + 1);
+    // A list is held against all that is known.
+    if (what(receiptOf) === "/v1/state") return [...this.receipts.values()].slice(0, 32);
+    const shown = [...this.receipts].filter(([slot]) => what(slot) === what(receiptOf))
+      .map(([, receipt]) => receipt).slice(0, 31);
+    if (!this.receipts.has(receiptOf) && this.receipts.has("init"))
+      shown.push(this.receipts.get("init"));
+    return shown;
+  }
+
+  /** Answers of calls that ran at once come in any order: the newest receipt stays. */
+  #learn(receiptOf, receipt) {
+    const known = this.receipts.get(receiptOf);
+    if (known === undefined || generationOfReceipt(receipt) >= generationOfReceipt(known))
+      this.receipts.set(receiptOf, receipt);
+  }
+
   async #send(method, path, { body, headers = {}, query = {} }) {
     if ("key" in query) query.key ??= this.key;
     const given = Object.entries(query).filter(([, value]) => value !== undefined);
@@ -172,9 +210,7 @@ export class Claviger {
       headers["Content-Length"] = body.length;
     }
     const receiptOf = `${query.key ?? ""} ${path.startsWith("/v1/keys/") ? "root" : path}`;
-    // A list is held against all that is known.
-    const shown = path === "/v1/state" ? [...this.receipts.values()].slice(0, 32)
-      : [this.receipts.get(receiptOf) ?? this.receipts.get("init")].filter(Boolean);
+    const shown = this.#shown(receiptOf);
     if (shown.length > 0) headers["Claviger-Receipt"] = shown.join(",");
     const answer = await new Promise((resolve, reject) => {
       const request = http.request({ socketPath: this.socketPath, path: target, method, headers,
@@ -185,7 +221,7 @@ export class Claviger {
       else request.end(body);
     });
     const receipt = answer.headers["claviger-receipt"];
-    if (receipt !== undefined) this.receipts.set(receiptOf, receipt);
+    if (receipt !== undefined) this.#learn(receiptOf, receipt);
     if (answer.statusCode < 400) return answer;
     const text = await readAll(answer);
     let document;

@@ -17,6 +17,7 @@ import json
 import os
 import select
 import socket
+import threading
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, MutableMapping, Optional, Union
 from urllib.parse import quote, urlencode
@@ -67,6 +68,30 @@ class Listed:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _generation(receipt: str) -> int:
+    """Which generation a receipt speaks of: the fifth item of its statement (docs/freshness.md)."""
+    data, at = base64.b64decode(receipt), 0
+
+    def head() -> int:
+        nonlocal at
+        small, at = data[at] & 31, at + 1
+        if small < 24:
+            return small
+        size = 1 << (small - 24)
+        at += size
+        return int.from_bytes(data[at - size:at], "big")
+
+    for _ in range(3):  # the record, its statement as bytes, the statement
+        head()
+    for _ in range(4):  # schema, kind, fleet, name
+        length = head()
+        at += length
+    return head()
+
+
+_learning = threading.Lock()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -222,11 +247,9 @@ class Client:
         target = path + ("?" + urlencode(given, quote_via=quote) if given else "")
         what = "root" if path.startswith("/v1/keys/") else path
         receipt_of = f"{query.get('key') or ''} {what}"
-        shown = [self.receipts.get(receipt_of) or self.receipts.get("init")]
-        if path == "/v1/state":  # a list is held against all that is known
-            shown = list(self.receipts.values())[:32]
-        if any(shown):
-            headers = {**(headers or {}), "Claviger-Receipt": ",".join(filter(None, shown))}
+        shown = self._shown(receipt_of)
+        if shown:
+            headers = {**(headers or {}), "Claviger-Receipt": ",".join(shown)}
         self._connection.drop_if_ended()
         try:
             self._connection.request(method, target, body, headers or {})
@@ -235,7 +258,7 @@ class Client:
             self._connection.close()
             raise
         if answer.getheader("Claviger-Receipt"):
-            self.receipts[receipt_of] = answer.getheader("Claviger-Receipt")
+            self._learn(receipt_of, answer.getheader("Claviger-Receipt"))
         if answer.status < 400:
             return answer
         text = answer.read()
@@ -244,6 +267,24 @@ class Client:
         except ValueError:
             document = {"detail": text.decode(errors="replace")}
         raise Problem(answer.status, document)
+
+    def _shown(self, receipt_of: str) -> list[str]:
+        """What is known of this name, also when its key was said before and is not now."""
+        kept = list(self.receipts.items())
+        what = receipt_of.partition(" ")[2]
+        if what == "/v1/state":  # a list is held against all that is known
+            return [receipt for _, receipt in kept][:32]
+        shown = [receipt for slot, receipt in kept if slot.partition(" ")[2] == what][:31]
+        if receipt_of not in self.receipts and "init" in self.receipts:
+            shown.append(self.receipts["init"])
+        return shown
+
+    def _learn(self, receipt_of: str, receipt: str) -> None:
+        """Answers of calls that ran at once come in any order: the newest receipt stays."""
+        with _learning:
+            known = self.receipts.get(receipt_of)
+            if known is None or _generation(receipt) >= _generation(known):
+                self.receipts[receipt_of] = receipt
 
     def _post(self, path: str, document: dict[str, Any], key: Optional[str]) -> dict[str, Any]:
         return self._json("POST", path, json.dumps(document).encode(),

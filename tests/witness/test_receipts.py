@@ -131,11 +131,22 @@ class Receipts(Case):
 
 
 NODE = """
+import http from "node:http";
 import { Claviger } from "%s";
 const receipts = new Map([["init", process.argv[1]]]);
 const claviger = new Claviger(process.argv[2], { receipts });
-await claviger.putState("node", "one");
+await claviger.putState("node", "one", { key: "agent-state" });
+const older = receipts.get("agent-state /v1/state/node");
 await claviger.putState("node", "two");
+receipts.delete("agent-state /v1/state/node");
+const late = http.createServer((_, answer) => {
+  answer.setHeader("Claviger-Receipt", older);
+  answer.end("one");
+}).listen(process.argv[2] + ".late");
+const behind = new Claviger(process.argv[2] + ".late", { receipts });
+await behind.getState("node");
+await behind.close();
+late.close();
 const { data } = await claviger.getState("node");
 if (data.toString() !== "two" || receipts.size !== 2) throw new Error("not what was put");
 await claviger.deriveKey({ path: "p", purpose: "q", algorithm: "ed25519" });
@@ -175,6 +186,32 @@ class Clients(Case):
         with Client(path) as client, self.assertRaises(Problem) as refused:
             client.get_state("py")
         self.assertEqual(refused.exception.code, "witness-receipt")
+
+    def test_the_python_client_keeps_the_newest_of_answers_that_cross(self):
+        sys.path.insert(0, str(EXAMPLES / "python"))
+        from claviger import Client
+        path = str(self.stack.dir / "agent.sock")
+        kept = {"init": self.stack.init}
+        with Client(path, receipts=kept) as slow, Client(path, receipts=kept) as quick:
+            answer = slow._connection.getresponse
+
+            def late():
+                held = answer()
+                quick.get_state("crossed")
+                quick.put_state("crossed", b"two")
+                return held
+
+            slow._connection.getresponse = late
+            slow.put_state("crossed", b"one")
+            quick.put_state("crossed", b"three")  # an older receipt would be a conflict
+
+    def test_the_python_client_knows_a_name_whose_key_was_said_before(self):
+        sys.path.insert(0, str(EXAMPLES / "python"))
+        from claviger import Client
+        with Client(str(self.stack.dir / "agent.sock"), receipts={"init": self.stack.init}) as client:
+            client.put_state("said", b"one", key="agent-state")
+            client.put_state("said", b"two")  # the init receipt alone would be a conflict
+            client.put_state("said", b"three", key="agent-state")
 
     @unittest.skipIf(shutil.which("node") is None, "node is not installed")
     def test_the_node_client_keeps_and_presents_receipts(self):
