@@ -147,7 +147,8 @@ static clv_status look_once(clv_request *request, const clv_presented *presented
     }
     if (verdict == CLV_VERDICT_AHEAD) {
         status = take_over(request, view, &held, err);
-        *moved = status == CLV_STATE_CONFLICT;
+        /* CLV_STORE_UNAVAILABLE: others went on from what this would have taken over. */
+        *moved = status == CLV_STATE_CONFLICT || status == CLV_STORE_UNAVAILABLE;
         CLV_TRY(status);
     }
     view->exists = view->generation > 0 && view->seen.record.kind != CLV_RECORD_DELETED;

@@ -30,6 +30,16 @@ clv_witness_metrics *clv_witness_counters(clv_witness *witness)
     return &witness->metrics;
 }
 
+/* Who takes a renewed certificate gets his turn however many read. No thread holds it twice. */
+static void init_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t writers_first;
+    pthread_rwlockattr_init(&writers_first);
+    pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &writers_first);
+    pthread_rwlockattr_destroy(&writers_first);
+}
+
 clv_status clv_witness_open(const clv_witness_options *options, clv_witness **out, clv_error *err)
 {
     const clv_policy_witness *section = &options->policy->witness;
@@ -42,7 +52,7 @@ clv_status clv_witness_open(const clv_witness_options *options, clv_witness **ou
     if (witness == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for the witness");
     witness->options = *options;
-    pthread_rwlock_init(&witness->lock, NULL);
+    init_lock(&witness->lock);
     if (section->ca_file != NULL)
         CLV_TRY(clv_trust_load(section->ca_file, &witness->trust, err));
     *out = witness;
@@ -55,6 +65,7 @@ void clv_witness_free(clv_witness **witness)
     if (*witness == NULL)
         return;
     clv_etcd_free(&(*witness)->etcd);
+    clv_cluster_pair_drop(&(*witness)->found);
     clv_witness_keys_drop(&(*witness)->keys);
     X509_STORE_free((*witness)->trust);
     pthread_rwlock_destroy(&(*witness)->lock);
@@ -164,7 +175,8 @@ static clv_status fetch_init(clv_witness *witness, clv_error *err)
     if (init.kind != CLV_RECORD_INIT)
         return clv_fail(err, CLV_WITNESS_RECORD, "expected an init record, found another kind");
     witness->init = init;
-    witness->init_revision = pair.revision;
+    witness->found = pair;
+    pair = (clv_cluster_pair)CLV_CLUSTER_PAIR_INIT;
     return CLV_OK;
 }
 
@@ -188,8 +200,6 @@ clv_status clv_witness_hold(clv_witness *witness, clv_error *err)
         pthread_rwlock_wrlock(&witness->lock);
         clv_status status = fetch_all(witness, err);
         pthread_rwlock_unlock(&witness->lock);
-        if (status == CLV_WITNESS_UNAVAILABLE)
-            atomic_fetch_add(&witness->metrics.unavailable, 1);
         CLV_TRY(status);
     }
 }

@@ -41,6 +41,21 @@ static clv_status add_compare(const clv_etcd *etcd, json_t *txn, const char *wha
     return CLV_OK;
 }
 
+/* The init record is still the one we know: its bytes too, since the first write to each new
+ * cluster has the same revision. */
+static clv_status add_compare_init(const clv_etcd *etcd, json_t *txn, const clv_cluster_pair *init,
+                                   clv_error *err)
+{
+    json_t *compare;
+    CLV_TRY(add_compare(etcd, txn, INIT, "", init->revision, err));
+    CLV_TRY(clv_etcd_put_object(etcd, INIT, "", clv_buf_bytes(&init->value), &compare, err));
+    json_object_set_new(compare, "target", json_string("VALUE"));
+    json_object_set_new(compare, "result", json_string("EQUAL"));
+    if (json_array_append_new(json_object_get(txn, "compare"), compare) != 0)
+        return clv_etcd_no_memory(err);
+    return CLV_OK;
+}
+
 static clv_status run(clv_etcd *etcd, json_t *txn, json_t **answer, bool *done, clv_error *err)
 {
     bool uncertain = false;
@@ -97,12 +112,12 @@ clv_status clv_cluster_write_init(clv_etcd *etcd, clv_bytes value, clv_error *er
 }
 
 /* The range that a transaction asks for, when the init record is still the one we know. */
-static clv_status read_where(clv_etcd *etcd, int64_t init, json_t *range, json_t **answer,
-                             bool *done, clv_error *err)
+static clv_status read_where(clv_etcd *etcd, const clv_cluster_pair *init, json_t *range,
+                             json_t **answer, bool *done, clv_error *err)
 {
     clv_auto(clv_json) txn = new_txn();
     CLV_TRY(clv_etcd_add_operation(json_object_get(txn, "success"), "request_range", range, err));
-    CLV_TRY(add_compare(etcd, txn, INIT, "", init, err));
+    CLV_TRY(add_compare_init(etcd, txn, init, err));
     return run(etcd, txn, answer, done, err);
 }
 
@@ -113,8 +128,8 @@ static clv_status other(clv_error *err)
                     "none: the cluster was emptied, put back or set up anew");
 }
 
-clv_status clv_cluster_read(clv_etcd *etcd, int64_t init, const char *what, const char *name,
-                            clv_cluster_pair *out, clv_error *err)
+clv_status clv_cluster_read(clv_etcd *etcd, const clv_cluster_pair *init, const char *what,
+                            const char *name, clv_cluster_pair *out, clv_error *err)
 {
     clv_auto(clv_json) answer = NULL;
     json_t *range;
@@ -127,12 +142,12 @@ clv_status clv_cluster_read(clv_etcd *etcd, int64_t init, const char *what, cons
     return unavailable(take_pair(kv, out, err), err);
 }
 
-clv_status clv_cluster_write(clv_etcd *etcd, int64_t init, const char *what, const char *name,
-                             int64_t *revision, clv_bytes value, clv_error *err)
+clv_status clv_cluster_write(clv_etcd *etcd, const clv_cluster_pair *init, const char *what,
+                             const char *name, int64_t *revision, clv_bytes value, clv_error *err)
 {
     clv_auto(clv_json) txn = new_txn();
     bool done = false;
-    CLV_TRY(add_compare(etcd, txn, INIT, "", init, err));
+    CLV_TRY(add_compare_init(etcd, txn, init, err));
     CLV_TRY(unavailable(put_where(etcd, txn, what, name, revision, value, &done, err), err));
     if (!done)
         return clv_fail(err, CLV_STATE_CONFLICT,
@@ -163,8 +178,8 @@ static clv_status visit_page(const json_t *kvs, clv_cluster_visit visit, void *w
     return CLV_OK;
 }
 
-clv_status clv_cluster_list(clv_etcd *etcd, int64_t init, const char *what, const char *prefix,
-                            clv_cluster_visit visit, void *with, clv_error *err)
+clv_status clv_cluster_list(clv_etcd *etcd, const clv_cluster_pair *init, const char *what,
+                            const char *prefix, clv_cluster_visit visit, void *with, clv_error *err)
 {
     clv_auto(clv_buf) next = CLV_BUF_INIT;
     size_t found = PAGE;

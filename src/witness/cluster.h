@@ -30,20 +30,22 @@ CLV_NODISCARD clv_status clv_cluster_read_init(clv_etcd *etcd, clv_cluster_pair 
 /* CLV_WITNESS_INITIALISED: there is one. */
 CLV_NODISCARD clv_status clv_cluster_write_init(clv_etcd *etcd, clv_bytes value, clv_error *err);
 
-/* init: the init record's revision; CLV_WITNESS_OTHER where it is another now. what: "state/", … */
-CLV_NODISCARD clv_status clv_cluster_read(clv_etcd *etcd, int64_t init, const char *what,
-                                          const char *name, clv_cluster_pair *out, clv_error *err);
+/* init: the init record as it was found; CLV_WITNESS_OTHER where it is another now. what: "state/",
+ * … */
+CLV_NODISCARD clv_status clv_cluster_read(clv_etcd *etcd, const clv_cluster_pair *init,
+                                          const char *what, const char *name, clv_cluster_pair *out,
+                                          clv_error *err);
 
 /* Put the value where the pair is still of *revision, which becomes the new one:
  * CLV_STATE_CONFLICT where it is not, and where an answer was lost: a read then tells. */
-CLV_NODISCARD clv_status clv_cluster_write(clv_etcd *etcd, int64_t init, const char *what,
-                                           const char *name, int64_t *revision, clv_bytes value,
-                                           clv_error *err);
+CLV_NODISCARD clv_status clv_cluster_write(clv_etcd *etcd, const clv_cluster_pair *init,
+                                           const char *what, const char *name, int64_t *revision,
+                                           clv_bytes value, clv_error *err);
 
 /* Every value below what + prefix, one call each. */
 typedef clv_status (*clv_cluster_visit)(void *with, clv_bytes value, clv_error *err);
-CLV_NODISCARD clv_status clv_cluster_list(clv_etcd *etcd, int64_t init, const char *what,
-                                          const char *prefix, clv_cluster_visit visit, void *with,
-                                          clv_error *err);
+CLV_NODISCARD clv_status clv_cluster_list(clv_etcd *etcd, const clv_cluster_pair *init,
+                                          const char *what, const char *prefix,
+                                          clv_cluster_visit visit, void *with, clv_error *err);
 
 #endif

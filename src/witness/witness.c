@@ -43,6 +43,35 @@ clv_status clv_witness_read(clv_witness *witness, clv_bytes bytes, clv_record *o
 
 /* -- receipts --------------------------------------------------------------------------------- */
 
+static bool is_of(const clv_record *record, bool root, const char *name)
+{
+    bool kind = root ? record->kind == CLV_RECORD_ROOT
+                     : record->kind == CLV_RECORD_STATE || record->kind == CLV_RECORD_DELETED;
+    return kind && strcmp(record->name, name) == 0;
+}
+
+static bool says_the_same(const clv_record *a, const clv_record *b)
+{
+    return a->kind == b->kind && a->generation == b->generation &&
+           memcmp(a->digest, b->digest, sizeof a->digest) == 0;
+}
+
+/* Two branches of one name, which the parent showed to two callers, meet in one caller's hand. */
+static clv_status check_history(const clv_presented *presented, const clv_record *record,
+                                clv_error *err)
+{
+    for (size_t i = 0; i < presented->count; i++) {
+        const clv_record *other = &presented->record[i];
+        if (is_of(record, other->kind == CLV_RECORD_ROOT, other->name) &&
+            record->generation == other->generation && !says_the_same(record, other))
+            return clv_fail(err, CLV_WITNESS_FORK,
+                            "%.200s: expected receipts of one history, found two that differ at "
+                            "generation %llu",
+                            record->name, (unsigned long long)record->generation);
+    }
+    return CLV_OK;
+}
+
 static clv_status present_one(clv_witness *witness, clv_bytes text, clv_presented *out,
                               clv_error *err)
 {
@@ -53,6 +82,7 @@ static clv_status present_one(clv_witness *witness, clv_bytes text, clv_presente
     if (clv_base64_decode(text, &bytes, NULL) != CLV_OK)
         return clv_fail(err, CLV_WITNESS_RECORD, "expected receipts in base64, found another text");
     CLV_TRY(clv_witness_read(witness, clv_buf_bytes(&bytes), &out->record[out->count], err));
+    CLV_TRY(check_history(out, &out->record[out->count], err));
     out->count++;
     return CLV_OK;
 }
@@ -83,16 +113,9 @@ clv_status clv_witness_present(clv_witness *witness, const char *text, clv_prese
             ? clv_fail(err, CLV_WITNESS_RECORD, "expected receipts of at most %zu bytes, found %zu",
                        PRESENTED_MAX, strlen(text))
             : present_all(witness, text, out, err);
-    if (status == CLV_WITNESS_RECORD || status == CLV_WITNESS_OTHER)
+    if (status == CLV_WITNESS_RECORD || status == CLV_WITNESS_OTHER || status == CLV_WITNESS_FORK)
         atomic_fetch_add(&witness->metrics.refused, 1);
     return status;
-}
-
-static bool is_of(const clv_record *record, bool root, const char *name)
-{
-    bool kind = root ? record->kind == CLV_RECORD_ROOT
-                     : record->kind == CLV_RECORD_STATE || record->kind == CLV_RECORD_DELETED;
-    return kind && strcmp(record->name, name) == 0;
 }
 
 /* The newest receipt of the name. An init receipt says that its holder knows of nothing. */
@@ -127,8 +150,8 @@ static clv_status see_cluster(clv_witness *witness, bool root, const char *name,
     clv_auto(clv_cluster_pair) pair = CLV_CLUSTER_PAIR_INIT;
     *out = (clv_seen){.exact = true};
     CLV_TRY(hold(witness, &own, err));
-    CLV_TRY(clv_cluster_read(witness->etcd, witness->init_revision, root ? ROOT : STATE, name,
-                             &pair, err));
+    CLV_TRY(
+        clv_cluster_read(witness->etcd, &witness->found, root ? ROOT : STATE, name, &pair, err));
     out->revision = pair.revision;
     if (pair.revision == 0)
         return CLV_OK;
@@ -157,12 +180,6 @@ clv_status clv_witness_see(clv_witness *witness, const clv_presented *presented,
     return status;
 }
 
-static bool says_the_same(const clv_record *a, const clv_record *b)
-{
-    return a->kind == b->kind && a->generation == b->generation &&
-           memcmp(a->digest, b->digest, sizeof a->digest) == 0;
-}
-
 /* Another enclave may have taken over what this one stored: then it is committed all the same. */
 static clv_status lost(clv_witness *witness, clv_seen *seen, const clv_record *next, clv_error *err)
 {
@@ -188,8 +205,8 @@ static clv_status write_cluster(clv_witness *witness, clv_seen *seen, clv_record
     const char *what = next->kind == CLV_RECORD_ROOT ? ROOT : STATE;
     CLV_TRY(hold(witness, &own, err));
     CLV_TRY(clv_witness_sign(witness, next, &bytes, err));
-    return clv_cluster_write(witness->etcd, witness->init_revision, what, next->name,
-                             &seen->revision, clv_buf_bytes(&bytes), err);
+    return clv_cluster_write(witness->etcd, &witness->found, what, next->name, &seen->revision,
+                             clv_buf_bytes(&bytes), err);
 }
 
 static clv_status commit_cluster(clv_witness *witness, clv_seen *seen, clv_record *next,
@@ -266,9 +283,10 @@ clv_status clv_witness_list(clv_witness *witness, const clv_presented *presented
         return CLV_OK;
     }
     atomic_fetch_add(&witness->metrics.reads, 1);
-    CLV_TRY(hold(witness, &own, err));
-    clv_status status = clv_cluster_list(witness->etcd, witness->init_revision, STATE, prefix,
-                                         visit_bytes, &l, err);
+    clv_status status = hold(witness, &own, err);
+    if (status == CLV_OK)
+        status =
+            clv_cluster_list(witness->etcd, &witness->found, STATE, prefix, visit_bytes, &l, err);
     count(witness, status);
     return status;
 }

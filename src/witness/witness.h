@@ -87,7 +87,8 @@ typedef struct clv_presented {
     clv_record record[CLV_RECEIPTS_MAX];
 } clv_presented;
 
-/* Receipts in base64, separated by commas; NULL: none. CLV_WITNESS_RECORD: one that is not ours. */
+/* Receipts in base64, separated by commas; NULL: none. CLV_WITNESS_RECORD: one that is not ours.
+ * CLV_WITNESS_FORK: two that contradict each other. */
 CLV_NODISCARD clv_status clv_witness_present(clv_witness *witness, const char *text,
                                              clv_presented *out, clv_error *err);
 

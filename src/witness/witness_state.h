@@ -19,10 +19,10 @@ struct clv_witness {
     X509_STORE *trust;     /* the policy's ca_file, as it was at the start; NULL: there is none */
     pthread_rwlock_t lock; /* protects the rest: read while it is used, written while fetched */
     bool ready;
-    clv_witness_keys keys; /* sign is NULL until they are there */
-    clv_etcd *etcd;        /* NULL until there is a certificate */
-    clv_record init;       /* kind init, once it is ready */
-    int64_t init_revision;
+    clv_witness_keys keys;  /* sign is NULL until they are there */
+    clv_etcd *etcd;         /* NULL until there is a certificate */
+    clv_record init;        /* kind init, once it is ready */
+    clv_cluster_pair found; /* init, as it stands in the cluster */
 };
 
 /* The policy's section and key. */

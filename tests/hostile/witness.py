@@ -13,6 +13,7 @@ import threading
 import time
 
 from stage import RESULT, Stage, fault, message
+from witnessed import HEADER
 
 NAMES = ("first", "second")
 KEPT = 4  # generations of each name
@@ -446,6 +447,28 @@ ETCD = [
     ("states of names that the cluster never saw", unseen_names),
 ]
 
+@restored
+def two_branches_whose_receipts_meet(stage: Stage) -> None:
+    """Each of two callers was shown a store of his own; who knows both receipts is served none."""
+    name, receipts = f"branch{time.monotonic_ns()}", []
+    assert stage.api("PUT", f"/v1/state/{name}", b"common")[0] == 201
+    common, known = stage.states[f"agent-state/{name}"], dict(stage.receipts)
+    for branch in (b"the one", b"the other"):
+        served(stage, name, *common)
+        stage.receipts = dict(known)
+        answer = stage.api("PUT", f"/v1/state/{name}", branch)
+        assert answer[0] == 200, answer
+        receipts.append(answer[1][HEADER])
+    for both in (receipts, receipts[::-1]):
+        for method, path, body in (("GET", f"/v1/state/{name}", None),
+                                   ("PUT", f"/v1/state/{name}", b"x"),
+                                   ("GET", f"/v1/state?prefix={name}", None)):
+            expect(stage.api(method, path, body, {HEADER: ",".join(both)}), "witness-fork")
+
+
+RECEIPTS = [("two branches for two callers, whose receipts meet", two_branches_whose_receipts_meet)]
+
 ATTACKS = [(group, f"{group}: {name}", attack) for group in ("witness_etcd", "witness_receipts")
            for name, attack in BOTH] + \
-    [("witness_etcd", f"witness_etcd: {name}", attack) for name, attack in ETCD]
+    [("witness_etcd", f"witness_etcd: {name}", attack) for name, attack in ETCD] + \
+    [("witness_receipts", f"witness_receipts: {name}", attack) for name, attack in RECEIPTS]

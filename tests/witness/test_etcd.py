@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import sqlite3
 import subprocess
 import unittest
@@ -230,6 +231,24 @@ class Emptied(Case):
         self.refused(stack.api("GET", "/v1/state/kept"), 503, "witness-other")
         stack.restart_enclave()
         self.refused(stack.api("GET", "/v1/state/kept"), 503, "witness-uninitialised")
+
+
+class SetUpAnew(Case):
+    def test_another_init_record_of_the_same_revision_is_another(self):
+        """The first write to each new cluster has the same revision."""
+        stack, cluster = self.stack, self.stack.cluster
+        stack.api("PUT", "/v1/state/kept", b"one")
+        before = cluster.call("kv/range", key="test/init")["kvs"][0]
+        cluster.kill(0)
+        shutil.rmtree(cluster.dir / "m0")
+        cluster.start(0)
+        cluster.wait(0)
+        cluster.call("kv/put", key="test/init", value="another")
+        after = cluster.call("kv/range", key="test/init")["kvs"][0]
+        self.assertEqual(after["mod_revision"], before["mod_revision"])
+        self.refused(stack.api("GET", "/v1/state/kept"), 503, "witness-other")
+        self.refused(stack.api("GET", "/v1/state/never"), 503, "witness-other")
+        self.refused(stack.api("PUT", "/v1/state/kept", b"two"), 503, "witness-other")
 
 
 class Untrusted(Case):
