@@ -4,8 +4,9 @@
     tool_agent.py --socket S store weather < the-api-key
     tool_agent.py --socket S call weather "Zurich"
 
-The key of each tool is a sealed state of its own. It is in this process's memory for the length of
-one call, and never in its environment, its arguments or its files; an agent whose capability is
+The key of each tool is a sealed state of its own. It is fetched for one call and dropped behind it
+(copies that Python made stay in freed memory until that is used again), and is never in the
+environment, arguments or files; an agent whose capability is
 "unseal:agent-state/tools/weather" can be talked into misusing the weather, and nothing else.
 """
 from __future__ import annotations

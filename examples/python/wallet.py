@@ -7,6 +7,8 @@
 The agent holds the capabilities "sign" and "public" for wallet/main, and not "derive": taken over,
 it can be made to sign, but the key cannot be carried away. The first use pins the root's id and the
 public key in a sealed state, so that a parent that swaps roots is noticed before anything is paid.
+A parent that hides the pin together with the root gets a new, empty wallet made; with a freshness
+witness (docs/freshness.md) it is refused.
 """
 from __future__ import annotations
 
