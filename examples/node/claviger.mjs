@@ -193,10 +193,11 @@ export class Claviger {
     return shown;
   }
 
-  /** Answers of calls that ran at once come in any order: the newest receipt stays. */
+  /** Answers of calls that ran at once come in any order: the newest receipt stays, and of one
+   * generation the first, so that another branch is noticed. */
   #learn(receiptOf, receipt) {
     const known = this.receipts.get(receiptOf);
-    if (known === undefined || generationOfReceipt(receipt) >= generationOfReceipt(known))
+    if (known === undefined || generationOfReceipt(receipt) > generationOfReceipt(known))
       this.receipts.set(receiptOf, receipt);
   }
 

@@ -280,10 +280,11 @@ class Client:
         return shown
 
     def _learn(self, receipt_of: str, receipt: str) -> None:
-        """Answers of calls that ran at once come in any order: the newest receipt stays."""
+        """Answers of calls that ran at once come in any order: the newest receipt stays, and of one
+        generation the first, so that another branch is noticed."""
         with _learning:
             known = self.receipts.get(receipt_of)
-            if known is None or _generation(receipt) >= _generation(known):
+            if known is None or _generation(receipt) > _generation(known):
                 self.receipts[receipt_of] = receipt
 
     def _post(self, path: str, document: dict[str, Any], key: Optional[str]) -> dict[str, Any]:
