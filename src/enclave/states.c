@@ -80,13 +80,13 @@ static clv_status commit(clv_request *request, clv_state_view *view, clv_record 
 /* The store is ahead, by what nobody was told of yet, or, for the holder of a receipt, by what
  * others were. It proves to be genuine, is committed, and only then taken. */
 static clv_status take_over(clv_request *request, clv_state_view *view, const clv_held *held,
-                            clv_error *err)
+                            bool adopt, clv_error *err)
 {
     clv_record next = record_of(request, CLV_RECORD_STATE, view->generation);
     if (clv_record_like(clv_buf_bytes(&view->sealed))) {
         next.kind = CLV_RECORD_DELETED;
         CLV_TRY(clv_witness_check_tombstone(witness_of(request), clv_buf_bytes(&view->sealed),
-                                            request->full_name, view->generation, err));
+                                            request->full_name, view->generation, adopt, err));
     } else {
         CLV_TRY(clv_states_open(request, view, err));
         memcpy(next.digest, held->digest, sizeof next.digest);
@@ -146,7 +146,7 @@ static clv_status look_once(clv_request *request, const clv_presented *presented
         return CLV_OK;
     }
     if (verdict == CLV_VERDICT_AHEAD) {
-        status = take_over(request, view, &held, err);
+        status = take_over(request, view, &held, false, err);
         /* CLV_STORE_UNAVAILABLE: others went on from what this would have taken over. */
         *moved = status == CLV_STATE_CONFLICT || status == CLV_STORE_UNAVAILABLE;
         CLV_TRY(status);
@@ -207,7 +207,7 @@ clv_status clv_states_adopt(clv_request *request, clv_state_view *out, clv_error
     CLV_TRY(clv_services_state_get(&request->enclave->services, request->full_name,
                                    &out->generation, &out->sealed, err));
     CLV_TRY(clv_sha384(clv_buf_bytes(&out->sealed), held.digest, err));
-    return take_over(request, out, &held, err);
+    return take_over(request, out, &held, true, err);
 }
 
 static clv_status precondition(const clv_request *request, clv_error *err)

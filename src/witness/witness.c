@@ -304,12 +304,13 @@ clv_status clv_witness_tombstone(clv_witness *witness, const char *name, uint64_
 }
 
 clv_status clv_witness_check_tombstone(clv_witness *witness, clv_bytes bytes, const char *name,
-                                       uint64_t generation, clv_error *err)
+                                       uint64_t generation, bool earlier, clv_error *err)
 {
     clv_auto(held) own = NULL;
     clv_record record;
     CLV_TRY(hold(witness, &own, err));
-    CLV_TRY(clv_witness_read(witness, bytes, &record, err));
+    CLV_TRY(earlier ? clv_record_open(bytes, witness->keys.verify, &record, err)
+                    : clv_witness_read(witness, bytes, &record, err));
     if (record.kind != CLV_RECORD_DELETED || record.generation != generation ||
         strcmp(record.name, name) != 0)
         return clv_fail(err, CLV_WITNESS_RECORD,

@@ -123,9 +123,10 @@ CLV_NODISCARD clv_status clv_witness_list(clv_witness *witness, const clv_presen
 
 CLV_NODISCARD clv_status clv_witness_tombstone(clv_witness *witness, const char *name,
                                                uint64_t generation, clv_buf *out, clv_error *err);
-/* Whether the bytes are one of this name and generation: CLV_WITNESS_RECORD where not. */
+/* Whether the bytes are one of this name and generation: CLV_WITNESS_RECORD where not. earlier: one
+ * from before the last `claviger witness init` will do; else that is CLV_WITNESS_OTHER. */
 CLV_NODISCARD clv_status clv_witness_check_tombstone(clv_witness *witness, clv_bytes bytes,
                                                      const char *name, uint64_t generation,
-                                                     clv_error *err);
+                                                     bool earlier, clv_error *err);
 
 #endif

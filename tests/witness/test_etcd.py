@@ -219,9 +219,12 @@ class Outage(Case):
 
 
 class Emptied(Case):
-    def test_a_cluster_that_was_emptied_is_another(self):
+    def test_a_cluster_that_was_emptied_is_another_until_each_state_is_adopted(self):
         stack = self.stack
-        stack.api("PUT", "/v1/state/kept", b"one")
+        for data in (b"one", b"two"):
+            stack.api("PUT", "/v1/state/kept", data)
+        stack.api("PUT", "/v1/state/gone", b"one")
+        self.assertEqual(stack.api("DELETE", "/v1/state/gone")[0], 204)
         keys = subprocess.run(
             ["etcdctl", "--endpoints", f"https://127.0.0.1:{stack.cluster.client[0]}", "--cacert",
              "ca.pem", "--cert", "client.pem", "--key", "client.key", "del", "--prefix", "test/"],
@@ -231,6 +234,13 @@ class Emptied(Case):
         self.refused(stack.api("GET", "/v1/state/kept"), 503, "witness-other")
         stack.restart_enclave()
         self.refused(stack.api("GET", "/v1/state/kept"), 503, "witness-uninitialised")
+        stack.cli("init")
+        for name, generation in (("kept", 2), ("gone", 2)):
+            self.refused(stack.api("GET", f"/v1/state/{name}"), 422, "witness-fork")
+            self.assertEqual(json.loads(stack.cli("adopt", name).stdout)["generation"], generation)
+        self.assertEqual(stack.api("GET", "/v1/state/kept")[2], b"two")
+        self.refused(stack.api("GET", "/v1/state/gone"), 404, "state-not-found")
+        self.assertEqual(stack.api("PUT", "/v1/state/gone", b"again")[1]["ETag"], '"3"')
 
 
 class SetUpAnew(Case):
