@@ -71,8 +71,7 @@ static void put_line(char *line, size_t n)
     (void)written; /* nowhere is left to say that logging failed */
 }
 
-/* What came from outside may not forge a line or steer a terminal. */
-static void make_printable(char *text)
+void clv_log_printable(char *text)
 {
     for (; *text != '\0'; text++) {
         if (iscntrl((unsigned char)*text))
@@ -108,7 +107,7 @@ static void log_text(clv_log_level level, const char *event, const char *operati
              operation != NULL ? "]" : "", code != NULL ? " " : "", code != NULL ? code : "",
              sentence);
     line[LINE_MAX_BYTES - 1] = '\0';
-    make_printable(line);
+    clv_log_printable(line);
     put_line(line, strlen(line));
 }
 
@@ -136,7 +135,7 @@ static void log_line(clv_log_level level, const char *event, const char *operati
     char time[CLV_TIME_TEXT_SIZE], sentence[SENTENCE_MAX_BYTES];
     clv_time_text(clv_wall_ms(), time);
     snprintf(sentence, sizeof sentence, "%s", raw);
-    make_printable(sentence);
+    clv_log_printable(sentence);
     make_utf8(sentence);
     if (settings.json)
         log_json(level, event, operation, time, code, sentence);
@@ -170,7 +169,7 @@ void clv_log_end(const char *program, const clv_error *err)
     snprintf(line, LINE_MAX_BYTES, "%s%s: %s (%s)",
              clv_journal_listens() ? priority[CLV_LOG_ERROR] : "", program, err->text,
              clv_status_slug(err->code));
-    make_printable(line);
+    clv_log_printable(line);
     put_line(line, strlen(line));
 }
 

@@ -29,6 +29,10 @@ void clv_log_set_level(clv_log_level level);
 /* The level of this name: "error", "warning", "info" or "debug". */
 bool clv_log_level_of(const char *name, clv_log_level *out);
 
+/* What came from outside may not forge a line or steer a terminal: each control character becomes a
+ * space. Every line of a log is printed so. */
+void clv_log_printable(char *text);
+
 /* The last line of a program that fails: "program: sentence (code)". */
 void clv_log_end(const char *program, const clv_error *err);
 

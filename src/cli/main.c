@@ -1,8 +1,8 @@
 /* claviger: the commands of people and scripts. */
 #include <stdio.h>
 
+#include <base/log.h>
 #include <claviger/secret.h>
-
 #include <cli/command.h>
 
 static const clv_command *const commands[] = {
@@ -69,6 +69,7 @@ int main(int count, char **arguments)
     clv_status status = run(count, arguments, &err);
     if (status == CLV_OK && fflush(stdout) != 0)
         status = clv_fail(&err, CLV_SYSTEM, "standard output cannot be written");
+    clv_log_printable(err.text);
     if (status != CLV_OK)
         fprintf(stderr, "claviger: %s (%s)\n", err.text, clv_status_slug(status));
     return (int)clv_status_exit(status);

@@ -1,6 +1,7 @@
 /* claviger reseal: the store's states, sealed anew under this release's context. */
 #include <stdio.h>
 
+#include <base/log.h>
 #include <cli/agent.h>
 #include <cli/command.h>
 #include <cli/progress.h>
@@ -59,6 +60,7 @@ static void reseal_one(const settings *s, const json_t *state, clv_progress *pro
     if (status == CLV_OK || status == CLV_STATE_NOT_FOUND)
         return;
     clv_progress_end(progress);
+    clv_log_printable(err.text);
     fprintf(stderr, "claviger: %s: %s (%s)\n", name != NULL ? name : "?", err.text,
             clv_status_slug(status));
     if (t->failed++ == 0)

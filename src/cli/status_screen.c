@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include <base/log.h>
+
 #define BOLD  "\033[1m"
 #define GREEN "\033[32m"
 #define RED   "\033[31m"
@@ -284,13 +286,22 @@ static clv_status parent_page(const page *p, clv_error *err)
     return ROW(p, "store", store, err);
 }
 
+/* The reason may be the words of the program at the other end. */
+static clv_status no_answer(const page *p, clv_error *err)
+{
+    char problem[CLV_ERROR_TEXT_MAX];
+    snprintf(problem, sizeof problem, "%s", p->view->problem);
+    clv_log_printable(problem);
+    return clv_buf_printf(p->out, err, "%s%s%s  %sno answer%s: %s\n", p->colour ? BOLD : "",
+                          p->view->name, plain(p), paint(p, false), plain(p), problem);
+}
+
 clv_status clv_status_screen(const clv_status_view *view, bool colour, clv_buf *out, clv_error *err)
 {
     page p = {view, colour, out};
     char program[96];
     if (view->said == NULL)
-        return clv_buf_printf(out, err, "%s%s%s  %sno answer%s: %s\n", colour ? BOLD : "",
-                              view->name, plain(&p), paint(&p, false), plain(&p), view->problem);
+        return no_answer(&p, err);
     CLV_TRY(title(&p, err));
     return strcmp(text_of(&p, "program", program), "claviger-parent") == 0 ? parent_page(&p, err)
                                                                            : enclave_page(&p, err);

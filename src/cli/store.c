@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <base/log.h>
 #include <base/net.h>
 #include <claviger/operation.h>
 #include <cli/command.h>
@@ -12,6 +13,9 @@
 #include <cli/store_record.h>
 #include <seal/state.h>
 #include <witness/record.h>
+
+/* A fault and whose it is. */
+#define LINE_SIZE (CLV_ERROR_TEXT_MAX + 400)
 
 typedef struct settings {
     const char *output;
@@ -87,16 +91,18 @@ static clv_status run_export(char **operand, const settings *s, clv_error *err)
 
 static void say_differs(job *j, const clv_store_record *record)
 {
+    char name[CLV_STORE_NAME_MAX + 1];
+    snprintf(name, sizeof name, "%s", record->name);
+    clv_log_printable(name);
     clv_progress_end(&j->progress);
     j->differ++;
     if (record->is_key)
-        fprintf(stderr, "claviger: key %s: the store holds another one, which stays\n",
-                record->name);
+        fprintf(stderr, "claviger: key %s: the store holds another one, which stays\n", name);
     else
         fprintf(stderr,
                 "claviger: state %s: the store holds other bytes of generation %" PRId64
                 ", which stay\n",
-                record->name, record->generation);
+                name, record->generation);
 }
 
 static clv_status bring_key(job *j, const clv_store_record *record, clv_error *err)
@@ -204,9 +210,12 @@ static clv_status run_migrate(char **operand, const settings *s, clv_error *err)
 static void say_fault(void *with, const char *fault)
 {
     job *j = with;
+    char line[LINE_SIZE];
     clv_progress_end(&j->progress);
     j->faults++;
-    printf("%s\n", fault);
+    snprintf(line, sizeof line, "%s", fault);
+    clv_log_printable(line);
+    printf("%s\n", line);
 }
 
 /* States begin with their key's name; what begins so is the daemons' own and no sealed message. */
@@ -230,7 +239,7 @@ static clv_status judge(const clv_store_record *record, clv_error *err)
 
 static void say_judgement(job *j, const char *kind, const char *name, const clv_error *fault)
 {
-    char line[CLV_ERROR_TEXT_MAX + 400];
+    char line[LINE_SIZE];
     snprintf(line, sizeof line, "%s %.256s: %s (%s)", kind, name, fault->text,
              clv_status_slug(fault->code));
     say_fault(j, line);

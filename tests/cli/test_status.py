@@ -68,6 +68,26 @@ class Status(unittest.TestCase):
         found = json.loads(self.status("--parent", nobody, "--json", check=False).stdout)
         self.assertEqual(found, {"parent": {"code": "unreachable"}})
 
+    def test_the_words_of_a_refusal_do_not_steer_the_terminal(self):
+        body = json.dumps({"code": "internal", "detail": "no\033[2J"}).encode()
+        path = self.stack.dir / "refusing.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+
+            def refuse():
+                client = listener.accept()[0]
+                with client:
+                    client.recv(65536)
+                    client.sendall(b"HTTP/1.1 500 No\r\nContent-Type: application/problem+json\r\n"
+                                   b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            thread = threading.Thread(target=refuse)
+            thread.start()
+            done = self.status("--parent", f"unix:{path}", check=False)
+            thread.join(20)
+        self.assertIn("parent  no answer: no [2J\n", done.stdout)
+        self.assertNotIn("\033", done.stdout + done.stderr)
+
     def test_json_lines_follow_at_the_interval(self):
         process = subprocess.Popen(
             [program("claviger"), "status", *self.everywhere(), "--json", "--interval", "1"],

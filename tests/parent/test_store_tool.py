@@ -283,6 +283,13 @@ class Check(ToolCase):
                 self.assertIn(b": 1 faults\n", done.stdout)
                 self.assertIn(b"store-damaged", done.stderr)
 
+    def test_what_a_store_holds_does_not_steer_the_terminal(self):
+        store = self.copy("UPDATE state SET name = 'agent-state/' || char(27) || '[2J' "
+                          "WHERE name = 'agent-state/a'")
+        done = self.tool("check", store, status=10)
+        self.assertIn(b"state agent-state/ [2J: ", done.stdout)
+        self.assertNotIn(b"\033", done.stdout + done.stderr)
+
     def test_a_damaged_file_is_told(self):
         store = self.copy()
         path = pathlib.Path(store.removeprefix("sqlite:"))
