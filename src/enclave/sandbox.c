@@ -61,6 +61,7 @@ static const int plain_calls[] = {
     SCMP_SYS(poll),
     SCMP_SYS(ppoll),
     SCMP_SYS(pread64),
+    SCMP_SYS(pselect6), /* select() where, as on aarch64, there is no call of that name */
     SCMP_SYS(read),
     SCMP_SYS(readv),
     SCMP_SYS(recvfrom),
@@ -99,8 +100,15 @@ static const struct {
     int call;
     int error;
 } soft_calls[] = {
-    {SCMP_SYS(access), EACCES}, {SCMP_SYS(clone3), ENOSYS}, /* glibc falls back to clone() */
-    {SCMP_SYS(open), EACCES},   {SCMP_SYS(openat), EACCES}, {SCMP_SYS(readlink), EACCES},
+    {SCMP_SYS(clone3), ENOSYS}, /* glibc falls back to clone() */
+    {SCMP_SYS(access), EACCES},
+    {SCMP_SYS(open), EACCES},
+    {SCMP_SYS(readlink), EACCES},
+    /* The same where, as on aarch64, these are all there is. */
+    {SCMP_SYS(faccessat), EACCES},
+    {SCMP_SYS(faccessat2), EACCES},
+    {SCMP_SYS(openat), EACCES},
+    {SCMP_SYS(readlinkat), EACCES},
 };
 
 /* Calls that pass for some values of one argument: all of `mask` must equal `value`. */

@@ -190,15 +190,39 @@ static clv_status fetch_all(clv_witness *witness, clv_error *err)
     return CLV_OK;
 }
 
+/*
+ * Fetch, unless somebody tried in vain while this caller waited: then that failure is the answer.
+ * So a witness out of reach costs each caller the time of one attempt, not of one for each caller
+ * before it.
+ */
+static clv_status fetch_or_share(clv_witness *witness, unsigned long failures, clv_error *err)
+{
+    clv_error failure = {.code = CLV_OK};
+    if (!witness->ready && atomic_load(&witness->failures) != failures) {
+        if (err != NULL)
+            *err = witness->failure;
+        return witness->failure.code;
+    }
+    clv_status status = fetch_all(witness, &failure);
+    if (status == CLV_OK)
+        return CLV_OK;
+    witness->failure = failure;
+    atomic_fetch_add(&witness->failures, 1);
+    if (err != NULL)
+        *err = failure;
+    return status;
+}
+
 clv_status clv_witness_hold(clv_witness *witness, clv_error *err)
 {
+    unsigned long failures = atomic_load(&witness->failures);
     for (;;) {
         pthread_rwlock_rdlock(&witness->lock);
         if (witness->ready)
             return CLV_OK;
         pthread_rwlock_unlock(&witness->lock);
         pthread_rwlock_wrlock(&witness->lock);
-        clv_status status = fetch_all(witness, err);
+        clv_status status = fetch_or_share(witness, failures, err);
         pthread_rwlock_unlock(&witness->lock);
         CLV_TRY(status);
     }
@@ -294,7 +318,10 @@ json_t *clv_witness_status(clv_witness *witness)
     const char *mode = clv_witness_by_receipts(witness) ? "receipts" : "etcd";
     if (clv_witness_hold(witness, &problem) != CLV_OK)
         return json_pack("{s:s, s:b, s:s, s:s}", "mode", mode, "ready", 0, "code",
-                         clv_status_slug(problem.code), "problem", problem.text);
+                         clv_status_slug(problem.code), "problem",
+                         clv_utf8_valid(clv_bytes_of(problem.text))
+                             ? problem.text
+                             : clv_status_text(problem.code));
     json_t *answer =
         json_pack("{s:s, s:b, s:o, s:o, s:I, s:s}", "mode", mode, "ready", 1, "fleet",
                   hex_json(witness->init.fleet, sizeof witness->init.fleet), "public_key",

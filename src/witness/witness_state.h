@@ -23,6 +23,8 @@ struct clv_witness {
     clv_etcd *etcd;         /* NULL until there is a certificate */
     clv_record init;        /* kind init, once it is ready */
     clv_cluster_pair found; /* init, as it stands in the cluster */
+    clv_error failure;      /* of the last attempt to get ready that failed */
+    atomic_ulong failures;  /* how many did; counted with the lock held, read without */
 };
 
 /* The policy's section and key. */

@@ -1,13 +1,16 @@
 """The witness in an etcd cluster: first use, acknowledgement, deleting, outages, races, crashes."""
 import base64
+import concurrent.futures
 import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import socket
 import sqlite3
 import subprocess
+import threading
 import unittest
 
 from common import BINARY, Case, EtcdStack
@@ -216,6 +219,36 @@ class Outage(Case):
         stack.cluster.wait(0)
         self.assertEqual(stack.api("GET", "/v1/state/memory")[2], b"one")
         self.assertEqual(stack.api("PUT", "/v1/state/memory", b"two")[0], 200)
+
+
+class Silent(Case):
+    def test_those_who_wait_for_a_silent_witness_share_one_attempt(self):
+        stack, tried = self.stack, []
+        true = stack.cluster.client
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+        def swallow() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    tried.append(listener.accept()[0])
+
+        threading.Thread(target=swallow, daemon=True).start()
+        try:
+            stack.running["claviger-parent"].stop()
+            stack.cluster.client = [listener.getsockname()[1]]
+            stack.start_parent()
+            stack.cluster.client = true
+            stack.restart_enclave()
+            before = len(tried)
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                answers = list(pool.map(lambda _: stack.api("GET", "/v1/witness"), range(8)))
+            for status, _, body in answers:
+                self.assertEqual((status, json.loads(body)["code"]), (200, "witness-unavailable"))
+            self.assertIn(len(tried) - before, (1, 2))
+        finally:
+            listener.close()
+            for connection in tried:
+                connection.close()
 
 
 class Emptied(Case):
