@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <base/json.h>
+#include <base/log.h>
 #include <base/net.h>
 
 #define DEFAULT_SOCKET "/run/claviger/agent.sock"
@@ -208,6 +209,7 @@ int main(int argc, char **argv)
         if (status == CLV_OK)
             status = command[i].run(&a, &err);
     }
+    clv_log_printable(err.text);
     if (status != CLV_OK)
         fprintf(stderr, "kmstool_enclave_cli: %s (%s)\n", err.text, clv_status_slug(status));
     return clv_status_exit(status);
