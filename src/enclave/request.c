@@ -346,8 +346,7 @@ clv_status clv_request_hold(clv_request *request, size_t n, clv_error *err)
     return CLV_OK;
 }
 
-/* Give back what is held beyond n bytes. */
-static void hold_only(clv_request *request, size_t n)
+void clv_request_hold_only(clv_request *request, size_t n)
 {
     if (n >= request->held)
         return;
@@ -414,7 +413,7 @@ static clv_status serve_once(clv_request *request, clv_response *response, clv_e
 {
     clv_buf_drop(&response->body);
     *response = (clv_response)CLV_RESPONSE_INIT;
-    hold_only(request, size_for_body(request));
+    clv_request_hold_only(request, size_for_body(request));
     request->receipt.n = 0;
     return request->route->serve(request, response, err);
 }
@@ -459,7 +458,7 @@ void clv_request_serve(clv_request *request, clv_response *response)
     clv_status status = serve_in_turn(request, response, &err);
     /* What is held from here on is the answer, until the agent has taken it. */
     clv_buf_drop(&request->body);
-    hold_only(request, response->body.capacity);
+    clv_request_hold_only(request, response->body.capacity);
     if (status != CLV_OK)
         clv_request_refuse(request, response, &err);
     else

@@ -139,6 +139,8 @@ uint64_t clv_request_age_ms(const clv_request *request);
 /* Hold n more bytes against the agent's share, for what serving the request takes beyond its
  * body; all is given back when it has been answered. CLV_AGENT_BUSY. */
 CLV_NODISCARD clv_status clv_request_hold(clv_request *request, size_t n, clv_error *err);
+/* Give back what is held beyond n bytes in all, body included: once it is known what is needed. */
+void clv_request_hold_only(clv_request *request, size_t n);
 
 /* Take one of the agent's turns, unless the request has one; give it back. CLV_AGENT_BUSY. */
 CLV_NODISCARD clv_status clv_request_begin_turn(clv_request *request, clv_error *err);

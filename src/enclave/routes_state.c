@@ -95,6 +95,8 @@ clv_status clv_route_state_get(clv_request *request, clv_response *response, clv
         return not_modified(request, response);
     CLV_TRY(clv_request_hold(request, CLV_SEALED_MAX + CLV_STATE_SIZE_MAX, err));
     CLV_TRY(clv_states_look(request, &view, err));
+    /* Its plaintext is shorter. The agent's other requests need not wait for KMS. */
+    clv_request_hold_only(request, view.sealed.capacity + view.sealed.n);
     if (!view.exists && !request->if_match)
         return not_found(request, err);
     if (request->if_match && (!view.exists || view.generation != request->match_generation))

@@ -109,6 +109,33 @@ class Shares(Case):
         self.assertEqual(flood, [412] * 40)
         self.assertLessEqual(most[0], WORKING)
 
+    def test_reading_small_states_waits_for_kms_together(self):
+        """What a state takes is known before KMS is asked, and no more is kept from the others."""
+        self.assertEqual(self.api("PUT", "/v1/state/small", b"x")[0], 201)
+        parent, held = self.stack.parent, []
+        honest = parent.kms
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def swallow():
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+        threading.Thread(target=swallow, daemon=True).start()
+        answers = []
+        reading = threading.Thread(target=lambda: answers.extend(
+            self.at_once(8, lambda: self.api("GET", "/v1/state/small")[2])))
+        try:
+            parent.relay_to(("127.0.0.1", listener.getsockname()[1]))
+            reading.start()
+            self.wait_until(lambda: len(held) >= 8)
+        finally:
+            parent.relay_to(honest)
+            listener.close()
+            for connection in held:
+                connection.close()
+        reading.join()
+        self.assertEqual(answers, [b"x"] * 8)
+
     def test_agents_that_take_every_connection_they_can_leave_room_for_another(self):
         path = str(self.stack.dir / "agent.sock")
 
