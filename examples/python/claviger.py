@@ -4,8 +4,8 @@
         state = claviger.put_state("memory", b"what I know")
         assert claviger.get_state("memory").data == b"what I know"
 
-Python 3.9 or newer, standard library only. Client keeps one connection and belongs to one thread;
-AsyncClient offers the same calls to asyncio.
+Python 3.9 or newer, standard library only, with claviger_receipts.py beside it. Client keeps one
+connection and belongs to one thread; AsyncClient offers the same calls to asyncio.
 """
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import json
 import os
 import select
 import socket
-import threading
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Iterable, Iterator, MutableMapping, Optional, Union
 from urllib.parse import quote, urlencode
+
+import claviger_receipts
 
 DEFAULT_SOCKET = os.environ.get("CLAVIGER_SOCKET", "/run/claviger/agent.sock")
 Body = Union[bytes, BinaryIO, Iterable[bytes], None]
@@ -68,30 +69,6 @@ class Listed:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _generation(receipt: str) -> int:
-    """Which generation a receipt speaks of: the fifth item of its statement (docs/freshness.md)."""
-    data, at = base64.b64decode(receipt), 0
-
-    def head() -> int:
-        nonlocal at
-        small, at = data[at] & 31, at + 1
-        if small < 24:
-            return small
-        size = 1 << (small - 24)
-        at += size
-        return int.from_bytes(data[at - size:at], "big")
-
-    for _ in range(3):  # the record, its statement as bytes, the statement
-        head()
-    for _ in range(4):  # schema, kind, fleet, name
-        length = head()
-        at += length
-    return head()
-
-
-_learning = threading.Lock()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -247,7 +224,7 @@ class Client:
         target = path + ("?" + urlencode(given, quote_via=quote) if given else "")
         what = "root" if path.startswith("/v1/keys/") else path
         receipt_of = f"{query.get('key') or ''} {what}"
-        shown = self._shown(receipt_of)
+        shown = claviger_receipts.shown(self.receipts, receipt_of)
         if shown:
             headers = {**(headers or {}), "Claviger-Receipt": ",".join(shown)}
         self._connection.drop_if_ended()
@@ -258,7 +235,8 @@ class Client:
             self._connection.close()
             raise
         if answer.getheader("Claviger-Receipt"):
-            self._learn(receipt_of, answer.getheader("Claviger-Receipt"))
+            claviger_receipts.learn(self.receipts, receipt_of,
+                                    answer.getheader("Claviger-Receipt"))
         if answer.status < 400:
             return answer
         text = answer.read()
@@ -267,25 +245,6 @@ class Client:
         except ValueError:
             document = {"detail": text.decode(errors="replace")}
         raise Problem(answer.status, document)
-
-    def _shown(self, receipt_of: str) -> list[str]:
-        """What is known of this name, also when its key was said before and is not now."""
-        kept = list(self.receipts.items())
-        what = receipt_of.partition(" ")[2]
-        if what == "/v1/state":  # a list is held against all that is known
-            return [receipt for _, receipt in kept][:32]
-        shown = [receipt for slot, receipt in kept if slot.partition(" ")[2] == what][:31]
-        if receipt_of not in self.receipts and "init" in self.receipts:
-            shown.append(self.receipts["init"])
-        return shown
-
-    def _learn(self, receipt_of: str, receipt: str) -> None:
-        """Answers of calls that ran at once come in any order: the newest receipt stays, and of one
-        generation the first, so that another branch is noticed."""
-        with _learning:
-            known = self.receipts.get(receipt_of)
-            if known is None or _generation(receipt) > _generation(known):
-                self.receipts[receipt_of] = receipt
 
     def _post(self, path: str, document: dict[str, Any], key: Optional[str]) -> dict[str, Any]:
         return self._json("POST", path, json.dumps(document).encode(),

@@ -184,6 +184,10 @@ class Examples(Case):
                                              "maps", "Bern").stdout)
         self.assertNotIn("another-api-key", called)
 
+    def test_each_client_can_be_read_in_one_sitting(self):
+        for client in ("python/claviger.py", "node/claviger.mjs"):
+            self.assertLess(len((EXAMPLES / client).read_text().splitlines()), 300, client)
+
     def test_a_client_outlives_its_connection(self):
         """The daemon closes idle ones; a restart is the same, at once."""
         with Client(self.socket()) as claviger:
