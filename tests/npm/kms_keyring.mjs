@@ -5,7 +5,7 @@
 //   NODE_EXTRA_CA_CERTS=ca.pem
 //   node kms_keyring.mjs encrypt ARN[,ARN...] FRAME [KEY=VALUE...] < plaintext > message
 //   node kms_keyring.mjs decrypt ARN [KEY=VALUE...] < message > plaintext
-import { readFileSync } from 'node:fs'
+import { buffer } from 'node:stream/consumers'
 import {
   AlgorithmSuiteIdentifier,
   buildClient,
@@ -17,7 +17,7 @@ const pairs = (list) => Object.fromEntries(list.map((pair) => pair.split(/=(.*)/
 
 const { encrypt, decrypt } = buildClient(CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT)
 const [verb, arn, ...rest] = process.argv.slice(2)
-const input = readFileSync(0)
+const input = await buffer(process.stdin)
 
 if (verb === 'encrypt') {
   const [frameLength, ...context] = rest

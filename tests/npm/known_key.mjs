@@ -5,7 +5,7 @@
 //   node known_key.mjs decrypt HEXKEY [KEY=VALUE...] < message > plaintext
 //
 // decrypt demands exactly the pairs given, and prints nothing unless all of the message verified.
-import { readFileSync } from 'node:fs'
+import { buffer } from 'node:stream/consumers'
 import {
   AlgorithmSuiteIdentifier,
   buildClient,
@@ -54,7 +54,7 @@ const pairs = (list) => Object.fromEntries(list.map((pair) => pair.split(/=(.*)/
 
 const { encrypt, decrypt } = buildClient(CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT)
 const [verb, hex, ...rest] = process.argv.slice(2)
-const input = readFileSync(0)
+const input = await buffer(process.stdin)
 
 if (verb === 'encrypt') {
   const [arn, frameLength, ...context] = rest
