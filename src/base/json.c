@@ -105,6 +105,26 @@ clv_status clv_json_append(clv_buf *buf, const json_t *json, clv_error *err)
     return CLV_OK;
 }
 
+typedef clv_status (*text_encoder)(clv_buf *buf, clv_bytes bytes, clv_error *err);
+
+static json_t *encoded(text_encoder encode, clv_bytes bytes)
+{
+    clv_auto(clv_buf) text = CLV_BUF_INIT;
+    if (encode(&text, bytes, NULL) != CLV_OK)
+        return NULL;
+    return json_stringn((const char *)text.p, text.n);
+}
+
+json_t *clv_json_base64(clv_bytes bytes)
+{
+    return encoded(clv_base64_append, bytes);
+}
+
+json_t *clv_json_hex(clv_bytes bytes)
+{
+    return encoded(clv_hex_append, bytes);
+}
+
 const char *clv_json_type_name(const json_t *json)
 {
     switch (json_typeof(json)) {

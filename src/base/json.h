@@ -30,6 +30,11 @@ void clv_json_place(clv_bytes text, size_t end, char *out, size_t size);
 /* Compact text with sorted keys, appended. */
 CLV_NODISCARD clv_status clv_json_append(clv_buf *buf, const json_t *json, clv_error *err);
 
+/* Bytes as a new JSON string, in base64 or lower-case hex: the caller's reference, NULL without
+ * memory. */
+json_t *clv_json_base64(clv_bytes bytes);
+json_t *clv_json_hex(clv_bytes bytes);
+
 /*
  * A reader of one object. `path` is where the object stands ("keys.agent-state", "" for the
  * document itself): errors name path + member. Each get marks its member as known;

@@ -3,14 +3,6 @@
 #include <base/log.h>
 #include <enclave/overview.h>
 
-static json_t *base64_json(clv_bytes bytes)
-{
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    if (clv_base64_append(&text, bytes, NULL) != CLV_OK)
-        return NULL;
-    return json_stringn((const char *)text.p, text.n);
-}
-
 /* What the parent keeps: the wrapped key and the evidence. */
 static clv_status answer_setup(void *with, const clv_key_facts *facts, clv_error *err)
 {
@@ -18,7 +10,7 @@ static clv_status answer_setup(void *with, const clv_key_facts *facts, clv_error
     answer->json =
         json_pack("{s:s, s:s, s:o, s:o}", "key", facts->key->name, "keyId", facts->key->key_arn,
                   "encryptionContext", clv_context_json(facts->context), "ciphertextBlob",
-                  base64_json(facts->encrypted_key));
+                  clv_json_base64(facts->encrypted_key));
     if (answer->json == NULL)
         return clv_fail(err, CLV_NO_MEMORY, "no memory for the answer");
     return clv_buf_append(&answer->data, facts->document, err);

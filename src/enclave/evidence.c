@@ -46,14 +46,6 @@ void clv_evidence_keep(void *with, const clv_policy_key *key, const clv_operatio
                          document);
 }
 
-static json_t *base64_json(const clv_buf *bytes)
-{
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    if (clv_base64_append(&text, clv_buf_bytes(bytes), NULL) != CLV_OK)
-        return NULL;
-    return json_stringn((const char *)text.p, text.n);
-}
-
 json_t *clv_evidence_json(clv_evidence *evidence, const clv_policy_key *key)
 {
     json_t *all = json_array();
@@ -62,10 +54,11 @@ json_t *clv_evidence_json(clv_evidence *evidence, const clv_policy_key *key)
     for (uint64_t i = first; i < evidence->count; i++) {
         const struct clv_evidence_entry *at = &evidence->entry[i % CLV_EVIDENCE_MAX];
         if (strcmp(at->key, key->name) == 0)
-            json_array_append_new(all, json_pack("{s:I, s:s, s:o, s:o}", "number",
-                                                 (json_int_t)(i + 1), "action", at->action,
-                                                 "operation", base64_json(&at->operation),
-                                                 "document", base64_json(&at->document)));
+            json_array_append_new(
+                all,
+                json_pack("{s:I, s:s, s:o, s:o}", "number", (json_int_t)(i + 1), "action",
+                          at->action, "operation", clv_json_base64(clv_buf_bytes(&at->operation)),
+                          "document", clv_json_base64(clv_buf_bytes(&at->document))));
     }
     pthread_mutex_unlock(&evidence->lock);
     return all;

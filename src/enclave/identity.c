@@ -2,9 +2,7 @@
 
 static void set_hex(json_t *object, const char *name, clv_bytes bytes)
 {
-    clv_auto(clv_buf) hex = CLV_BUF_INIT;
-    if (clv_hex_append(&hex, bytes, NULL) == CLV_OK)
-        json_object_set_new(object, name, json_stringn((const char *)hex.p, hex.n));
+    json_object_set_new(object, name, clv_json_hex(bytes));
 }
 
 static json_t *pcrs_json(const clv_pcrs *pcrs)

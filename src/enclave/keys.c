@@ -17,11 +17,7 @@ static void key_use_drop(key_use *use)
 
 static clv_status add_hex(json_t *object, const char *name, clv_bytes bytes, clv_error *err)
 {
-    clv_auto(clv_buf) hex = CLV_BUF_INIT;
-    CLV_TRY(clv_hex_append(&hex, bytes, err));
-    if (json_object_set_new(object, name, json_stringn((const char *)hex.p, hex.n)) != 0)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
-    return CLV_OK;
+    return clv_response_member(object, name, clv_json_hex(bytes), err);
 }
 
 static size_t key_index(const clv_request *request)

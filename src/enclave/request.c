@@ -473,3 +473,10 @@ clv_status clv_response_json(clv_response *response, json_t *json, clv_error *er
     response->media_type = "application/json";
     return clv_json_append(&response->body, owned, err);
 }
+
+clv_status clv_response_member(json_t *object, const char *name, json_t *value, clv_error *err)
+{
+    if (json_object_set_new(object, name, value) != 0)
+        return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
+    return CLV_OK;
+}

@@ -162,5 +162,8 @@ CLV_NODISCARD clv_status clv_percent_decode(const char *text, char *out, size_t 
 
 /* An answer of JSON: the reference is taken; NULL is CLV_NO_MEMORY. */
 CLV_NODISCARD clv_status clv_response_json(clv_response *response, json_t *json, clv_error *err);
+/* A member of an answer; takes the value, NULL (no memory) too. */
+CLV_NODISCARD clv_status clv_response_member(json_t *object, const char *name, json_t *value,
+                                             clv_error *err);
 
 #endif

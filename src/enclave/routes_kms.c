@@ -6,15 +6,6 @@
  */
 #include <enclave/routes.h>
 
-static clv_status add_base64(json_t *object, const char *name, clv_bytes bytes, clv_error *err)
-{
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    CLV_TRY(clv_base64_append(&text, bytes, err));
-    if (json_object_set_new(object, name, json_stringn((const char *)text.p, text.n)) != 0)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
-    return CLV_OK;
-}
-
 /* A key that the caller names must be the one that is used. */
 static clv_status check_key_id(const clv_request *request, clv_json_reader *r, clv_error *err)
 {
@@ -57,7 +48,8 @@ clv_status clv_route_kms_decrypt(clv_request *request, clv_response *response, c
                                        clv_gate_identity(request->enclave->gate), NULL,
                                        clv_buf_bytes(&ciphertext), &operation, err));
     CLV_TRY(call_kms(request, &operation, &answer, err));
-    CLV_TRY(add_base64(out, "plaintext", clv_secret_bytes(answer.plaintext), err));
+    CLV_TRY(clv_response_member(out, "plaintext",
+                                clv_json_base64(clv_secret_bytes(answer.plaintext)), err));
     return clv_response_json(response, json_incref(out), err);
 }
 
@@ -78,8 +70,10 @@ clv_status clv_route_kms_generate(clv_request *request, clv_response *response, 
                                         clv_gate_identity(request->enclave->gate), NULL,
                                         (uint32_t)bytes, &operation, err));
     CLV_TRY(call_kms(request, &operation, &answer, err));
-    CLV_TRY(add_base64(out, "ciphertext", clv_buf_bytes(&answer.ciphertext_blob), err));
-    CLV_TRY(add_base64(out, "plaintext", clv_secret_bytes(answer.plaintext), err));
+    CLV_TRY(clv_response_member(out, "ciphertext",
+                                clv_json_base64(clv_buf_bytes(&answer.ciphertext_blob)), err));
+    CLV_TRY(clv_response_member(out, "plaintext",
+                                clv_json_base64(clv_secret_bytes(answer.plaintext)), err));
     return clv_response_json(response, json_incref(out), err);
 }
 

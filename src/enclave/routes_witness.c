@@ -25,15 +25,6 @@ static clv_status need_witness(const clv_request *request, clv_error *err)
     return CLV_OK;
 }
 
-static clv_status add_base64(json_t *object, const char *name, clv_bytes bytes, clv_error *err)
-{
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    CLV_TRY(clv_base64_append(&text, bytes, err));
-    if (json_object_set_new(object, name, json_stringn((const char *)text.p, text.n)) != 0)
-        return clv_fail(err, CLV_NO_MEMORY, "no memory for an answer");
-    return CLV_OK;
-}
-
 /* A document over the bytes, into the answer and the trail of evidence. */
 static clv_status vouch_for(clv_request *request, const char *label, const char *action,
                             clv_bytes bytes, json_t *answer, clv_error *err)
@@ -50,7 +41,7 @@ static clv_status vouch_for(clv_request *request, const char *label, const char 
                      clv_buf_bytes(&document));
     clv_log(CLV_LOG_WARNING, "witness.first_use", request->operation, "%s by uid %u pid %d", action,
             request->agent.uid, request->agent.pid);
-    return add_base64(answer, "document", clv_buf_bytes(&document), err);
+    return clv_response_member(answer, "document", clv_json_base64(clv_buf_bytes(&document)), err);
 }
 
 clv_status clv_route_witness(clv_request *request, clv_response *response, clv_error *err)
@@ -68,7 +59,7 @@ clv_status clv_route_witness_init(clv_request *request, clv_response *response, 
     snprintf(by, sizeof by, "uid %u in %.200s", request->agent.uid,
              clv_gate_identity(request->enclave->gate)->module_id);
     CLV_TRY(clv_witness_init(request->enclave->witness, by, &record, err));
-    CLV_TRY(add_base64(answer, "record", clv_buf_bytes(&record), err));
+    CLV_TRY(clv_response_member(answer, "record", clv_json_base64(clv_buf_bytes(&record)), err));
     CLV_TRY(vouch_for(request, INIT_LABEL, "WitnessInit", clv_buf_bytes(&record), answer, err));
     response->status = 201;
     if (clv_witness_by_receipts(request->enclave->witness))
@@ -82,7 +73,7 @@ clv_status clv_route_witness_csr(clv_request *request, clv_response *response, c
     clv_auto(clv_json) answer = json_object();
     CLV_TRY(need_witness(request, err));
     CLV_TRY(clv_witness_request_certificate(request->enclave->witness, &der, err));
-    CLV_TRY(add_base64(answer, "csr", clv_buf_bytes(&der), err));
+    CLV_TRY(clv_response_member(answer, "csr", clv_json_base64(clv_buf_bytes(&der)), err));
     CLV_TRY(vouch_for(request, CSR_LABEL, "WitnessRequest", clv_buf_bytes(&der), answer, err));
     return clv_response_json(response, json_incref(answer), err);
 }

@@ -26,9 +26,7 @@ static clv_status put_text(json_t *object, const char *name, const char *text, c
 
 static clv_status put_base64(json_t *object, const char *name, clv_bytes bytes, clv_error *err)
 {
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    CLV_TRY(clv_base64_append(&text, bytes, err));
-    return put(object, name, json_stringn((const char *)text.p, text.n), err);
+    return put(object, name, clv_json_base64(bytes), err);
 }
 
 static clv_status put_context(json_t *object, const clv_context *context, clv_error *err)

@@ -304,14 +304,6 @@ clv_status clv_witness_init(clv_witness *witness, const char *by, clv_buf *recor
     return status;
 }
 
-static json_t *hex_json(const uint8_t *bytes, size_t n)
-{
-    clv_auto(clv_buf) text = CLV_BUF_INIT;
-    if (clv_hex_append(&text, CLV_BYTES(bytes, n), NULL) != CLV_OK)
-        return NULL;
-    return json_stringn((const char *)text.p, text.n);
-}
-
 json_t *clv_witness_status(clv_witness *witness)
 {
     clv_error problem = {.code = CLV_OK};
@@ -322,11 +314,11 @@ json_t *clv_witness_status(clv_witness *witness)
                          clv_utf8_valid(clv_bytes_of(problem.text))
                              ? problem.text
                              : clv_status_text(problem.code));
-    json_t *answer =
-        json_pack("{s:s, s:b, s:o, s:o, s:I, s:s}", "mode", mode, "ready", 1, "fleet",
-                  hex_json(witness->init.fleet, sizeof witness->init.fleet), "public_key",
-                  hex_json(witness->keys.verify, sizeof witness->keys.verify), "initialised_ms",
-                  (json_int_t)witness->init.time_ms, "initialised_by", witness->init.by);
+    json_t *answer = json_pack(
+        "{s:s, s:b, s:o, s:o, s:I, s:s}", "mode", mode, "ready", 1, "fleet",
+        clv_json_hex(CLV_BYTES(witness->init.fleet, sizeof witness->init.fleet)), "public_key",
+        clv_json_hex(CLV_BYTES(witness->keys.verify, sizeof witness->keys.verify)),
+        "initialised_ms", (json_int_t)witness->init.time_ms, "initialised_by", witness->init.by);
     clv_witness_release(witness);
     return answer;
 }
